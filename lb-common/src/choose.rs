@@ -8,7 +8,7 @@ use crate::{
     hash::{Addresses, BucketPair, slot_index},
     headers::tcp,
     lookup::{FlowEvent, Step, Tables},
-    parse::{Packet, Transport},
+    parse::{FRAGMENT, Packet, Transport},
     reason::ChosenBy,
     server_ids::Named,
     tables::{
@@ -138,7 +138,11 @@ fn appointed<A: Addresses, F: Frame, T: Tables>(
     }
     if service.flags & ID_MASK != 0 {
         let named = Named::new(&packet.transport, index, service.flags);
-        let real = tables.find_named(frame, named);
+        let mut real = tables.find_named(frame, named);
+        if packet.transport.flags & FRAGMENT != 0 {
+            let named = tables.named_of_fragment(frame, real);
+            real = of_rule(tables, index, Rule::Real(named).number());
+        }
         if real != 0 {
             tables.note(Step::Real(real, ChosenBy::ServerId));
             return Some(Choice {

@@ -1,10 +1,8 @@
 //! What a packet is to the balancer.
-//!
-//! Fragments pass to the host today. They become a variant of [`Class`] when the balancer serves them: `classify` tells
-//! them apart and `decide` gets one arm; the other steps do not change.
 
 use crate::{
     codegen::rare,
+    fragments::{self, Found},
     frame::Frame,
     ip::Ip,
     lookup::Tables,
@@ -33,11 +31,16 @@ pub enum Class<A> {
     /// An ICMP error to a VIP's address.
     IcmpError,
     /// For no VIP, and perhaps a real's answer to a client (mode `nat`).
-    PerhapsAnswer,
+    PerhapsAnswer {
+        /// Its transport header, if it is a fragment.
+        fragment: Found,
+    },
     /// An ICMP error to no VIP's address, and perhaps one about a packet to a real.
     PerhapsAnswerError,
     /// Nothing that the balancer serves.
     Other(Reason),
+    /// For a VIP, and no service is known.
+    Dropped(Reason),
 }
 
 /// Parses the packet in a frame of this IP version and says what it is.
@@ -45,7 +48,10 @@ pub enum Class<A> {
 pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<I::Addresses> {
     let mut packet = match I::parse(frame) {
         Ok(packet) => packet,
-        Err(reason) => return Class::Other(reason),
+        Err(reason) => match fragments::packet::<I, F, T>(frame, tables, reason) {
+            Ok(packet) => packet,
+            Err(class) => return class,
+        },
     };
     packet.transport.forget(station::zero(tables));
     let Transport {
@@ -72,7 +78,9 @@ pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<
     }
     match service::<I, T>(tables, &packet) {
         Some(service) => Class::ForVip { service, packet },
-        None if translates(tables) => Class::PerhapsAnswer,
+        None if translates(tables) => Class::PerhapsAnswer {
+            fragment: Found::of_fragment(&packet.transport),
+        },
         None => Class::Other(rare(Reason::NotVip)),
     }
 }

@@ -115,14 +115,15 @@ fn route_ip<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
             relayed.note(tables);
             relayed.outcome
         }
-        Class::PerhapsAnswer => {
-            let translated = tables.translate(frame, Task::Answer);
+        Class::PerhapsAnswer { fragment } => {
+            let translated = tables.translate(frame, Task::Answer, fragment);
             returned(tables, translated, Reason::NotVip)
         }
         Class::PerhapsAnswerError => {
             returned(tables, tables.translate_error(frame), Reason::OtherProtocol)
         }
         Class::Other(reason) => Outcome::Passed(reason),
+        Class::Dropped(reason) => Outcome::Dropped(reason),
     }
 }
 
@@ -341,7 +342,7 @@ fn send_translated<I: Ip, F: Frame, T: Tables>(
     if real.flags & (SHED | LIMITED) != 0 {
         regard(frame, tables, (chosen, real), packet, hash)?;
     }
-    let (index, interface) = match nat::send(frame, tables, chosen) {
+    let (index, interface) = match nat::send(frame, tables, chosen, &packet.transport) {
         Ok(sent) => sent,
         // The frame is as it came.
         Err(Reason::TtlExpired) if icmp_answer::answer(frame, tables, Cause::TimeExceeded) => {

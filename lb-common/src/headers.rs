@@ -108,6 +108,10 @@ pub mod ipv6 {
         /// The offset and "more fragments" in the two bytes at [`FRAGMENT`], as they lie in a packet: without
         /// any of these bits it is a whole packet (RFC 6946).
         pub const FRAGMENTED: u16 = 0xFFF9_u16.to_be();
+        /// The offset in the two bytes at [`FRAGMENT`], as it lies in a packet.
+        pub const FRAGMENT_OFFSET: u16 = 0xFFF8_u16.to_be();
+        /// Identification, in a fragment header, 4 bytes.
+        pub const IDENTIFICATION: usize = 4;
     }
 }
 

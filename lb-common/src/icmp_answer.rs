@@ -10,7 +10,10 @@ use crate::{
     answerable,
     checksum::fold_long,
     frame::{Fields as _, Frame},
-    headers::{IP, IPPROTO_ICMP, IPPROTO_ICMPV6, ethernet, icmp, ipv4, ipv6},
+    headers::{
+        IP, IPPROTO_FRAGMENT, IPPROTO_ICMP, IPPROTO_ICMPV6, ethernet, icmp, ipv4, ipv6,
+        ipv6::extension,
+    },
     lookup::Tables,
 };
 
@@ -99,7 +102,12 @@ pub fn answer_number<F: Frame, T: Tables>(frame: &mut F, tables: &T, cause: u64)
     let largest = cause as u32;
     if header.u16_at::<{ ethernet::TYPE }>() == ethernet::TYPE_IPV4 {
         let length = u16::from_be(header.u16_at::<{ IP + ipv4::TOTAL_LENGTH }>()) as usize;
-        let fixed = header.u16_at::<{ IP + ipv4::FRAGMENT }>() & ipv4::DONT_FRAGMENT != 0;
+        let fragment = header.u16_at::<{ IP + ipv4::FRAGMENT }>();
+        let fixed = fragment & ipv4::DONT_FRAGMENT != 0;
+        // Only a first fragment is answered (RFC 1812 section 4.3.2.7).
+        if fragment & ipv4::FRAGMENT_OFFSET != 0 {
+            return false;
+        }
         let source = u64::from(header.u32_at::<{ IP + ipv4::SOURCE }>());
         let message = match cause {
             Cause::TIME_EXCEEDED => Message {
@@ -130,6 +138,9 @@ pub fn answer_number<F: Frame, T: Tables>(frame: &mut F, tables: &T, cause: u64)
             false
         }
     } else {
+        if is_later_fragment6(frame) {
+            return false;
+        }
         let Some(header) = frame.window::<{ IP + ipv6::LENGTH }>(0) else {
             return false;
         };
@@ -170,6 +181,19 @@ pub fn answer_number<F: Frame, T: Tables>(frame: &mut F, tables: &T, cause: u64)
             false
         }
     }
+}
+
+/// Whether an IPv6 packet is a fragment that is not the first one, if its fragment header is the first extension header.
+#[inline(always)]
+fn is_later_fragment6<F: Frame>(frame: &mut F) -> bool {
+    const BEHIND: usize = IP + ipv6::LENGTH;
+    frame
+        .window::<{ BEHIND + extension::LENGTH }>(0)
+        .is_some_and(|header| {
+            u32::from(header.u8_at::<{ IP + ipv6::NEXT_HEADER }>()) == IPPROTO_FRAGMENT
+                && header.u16_at::<{ BEHIND + extension::FRAGMENT }>() & extension::FRAGMENT_OFFSET
+                    != 0
+        })
 }
 
 /// Whether an error may be sent to this source now.

@@ -2,6 +2,7 @@
 
 use crate::{
     echo,
+    fragments::{self, Piece},
     frame::{Fields as _, Frame},
     hash::{Addresses, Addresses4, Addresses6},
     headers::{IPPROTO_ICMP, IPPROTO_ICMPV6},
@@ -59,6 +60,12 @@ pub trait Ip {
         packet: &Packet<Self::Addresses>,
     ) -> Option<Packet<Self::Addresses>>;
 
+    /// The fragment in a frame of its Ethernet type.
+    fn piece<F: Frame>(frame: &mut F) -> Option<Piece<Self::Addresses>>;
+
+    /// Addresses, length with the IP header in bytes, and TTL or hop limit of a packet that was parsed.
+    fn head<F: Frame>(frame: &mut F) -> Option<(Self::Addresses, u32, u32)>;
+
     /// Makes the echo request whose ICMP header is at `offset` its answer.
     ///
     /// # Errors
@@ -110,6 +117,16 @@ impl Ip for V4 {
     }
 
     #[inline(always)]
+    fn piece<F: Frame>(frame: &mut F) -> Option<Piece<Addresses4>> {
+        fragments::piece4(frame)
+    }
+
+    #[inline(always)]
+    fn head<F: Frame>(frame: &mut F) -> Option<(Addresses4, u32, u32)> {
+        fragments::head4(frame)
+    }
+
+    #[inline(always)]
     fn answer_echo<F: Frame>(frame: &mut F, offset: usize) -> Result<(), Reason> {
         echo::answer4(frame, offset)
     }
@@ -150,6 +167,16 @@ impl Ip for V6 {
     #[inline(always)]
     fn quoted<F: Frame>(frame: &mut F, packet: &Packet<Addresses6>) -> Option<Packet<Addresses6>> {
         icmp_error::quoted6(frame, packet)
+    }
+
+    #[inline(always)]
+    fn piece<F: Frame>(frame: &mut F) -> Option<Piece<Addresses6>> {
+        fragments::piece6(frame)
+    }
+
+    #[inline(always)]
+    fn head<F: Frame>(frame: &mut F) -> Option<(Addresses6, u32, u32)> {
+        fragments::head6(frame)
     }
 
     #[inline(always)]

@@ -24,6 +24,7 @@ pub mod error_limits;
 pub mod flow_limits;
 pub mod flow_table;
 pub mod forward;
+pub mod fragments;
 pub mod frame;
 pub mod hash;
 pub mod headers;

@@ -68,6 +68,10 @@ pub const NAT_ESTABLISHED_TICKS: u32 = ticks_from_millis(7_440_000);
 pub const NAT_TRANSITORY_TICKS: u32 = ticks_from_millis(240_000);
 /// Translated UDP (5 min, RFC 4787 section 4.3).
 pub const NAT_UDP_TICKS: u32 = ticks_from_millis(300_000);
+/// Fragments belong to a first one that came this long ago at most, in ticks (30 s, as Linux waits for the missing ones).
+pub const FRAGMENT_TICKS: u32 = ticks_from_millis(30_000);
+/// Packets whose first fragment is remembered: about 7 MiB. Those that were used least recently give way.
+pub const MAX_FRAGMENTS: u32 = 1 << 16;
 /// Ports that are tried for a new connection. With half of the ports to a real in use, one connection in 65,536 finds
 /// none.
 pub const NAT_TRIES: u32 = 16;

@@ -8,6 +8,7 @@ use core::ops::{Deref, DerefMut};
 use crate::{
     flow_limits,
     flow_table::{self, Newcomer, SharedBucket, SharedFlow},
+    fragments::{self, Found},
     frame::Frame,
     icmp_answer,
     nat::{self, Task, Translated},
@@ -20,6 +21,7 @@ use crate::{
     simulated::Simulated,
     station::Station,
     tables::{
+        fragment::{FirstFragment, FragmentKey},
         nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
@@ -154,11 +156,11 @@ pub trait Tables {
 
     /// [`nat::translate`], which a program may have as a function of its own.
     #[inline(always)]
-    fn translate<F: Frame>(&self, frame: &mut F, task: Task) -> Translated
+    fn translate<F: Frame>(&self, frame: &mut F, task: Task, fragment: Found) -> Translated
     where
         Self: Sized,
     {
-        nat::translate(frame, self, task)
+        nat::translate(frame, self, task, fragment)
     }
 
     /// [`nat::translate_error`], which a program may have as a function of its own.
@@ -172,34 +174,39 @@ pub trait Tables {
 
     /// [`nat::open`], which a program may have as a function of its own.
     #[inline(always)]
-    fn open_connection<F: Frame>(&self, frame: &mut F, real: u16) -> Translated
+    fn open_connection<F: Frame>(&self, frame: &mut F, real: u16, fragment: Found) -> Translated
     where
         Self: Sized,
     {
-        nat::open(frame, self, real)
+        nat::open(frame, self, real, fragment)
     }
 
     /// [`Tables::translate`] without a trace in the tables.
     #[inline(always)]
-    fn simulate_translation<F: Frame>(&self, frame: &mut F, task: Task) -> Translated
+    fn simulate_translation<F: Frame>(
+        &self,
+        frame: &mut F,
+        task: Task,
+        fragment: Found,
+    ) -> Translated
     where
         Self: Sized,
     {
-        nat::translate(frame, &Simulated(self), task)
+        nat::translate(frame, &Simulated(self), task, fragment)
     }
 
     /// [`nat::close`], which a program may have as a function of its own.
     #[inline(always)]
-    fn close_connection<F: Frame>(&self, frame: &mut F)
+    fn close_connection<F: Frame>(&self, frame: &mut F, fragment: Found)
     where
         Self: Sized,
     {
-        nat::close(frame, self);
+        nat::close(frame, self, fragment);
     }
 
     /// Called when the first packet of a connection has been translated: a simulated one ends.
     #[inline(always)]
-    fn end_simulated_connection<F: Frame>(&self, _frame: &mut F)
+    fn end_simulated_connection<F: Frame>(&self, _frame: &mut F, _fragment: Found)
     where
         Self: Sized,
     {
@@ -230,6 +237,47 @@ pub trait Tables {
         Self: Sized,
     {
         server_ids::find(frame, &Simulated(self), named)
+    }
+
+    /// The first fragment of a packet, if it is known.
+    fn fragment(&self, key: &FragmentKey) -> Option<FirstFragment>;
+    /// Remembers a packet's first fragment.
+    fn remember_fragment(&self, key: &FragmentKey, first: &FirstFragment);
+
+    /// [`fragments::find`], which a program may have as a function of its own.
+    #[inline(always)]
+    fn find_fragment<F: Frame>(&self, frame: &mut F) -> Found
+    where
+        Self: Sized,
+    {
+        fragments::find(frame, self)
+    }
+
+    /// [`Tables::find_fragment`] without a trace in the tables.
+    #[inline(always)]
+    fn simulate_fragment<F: Frame>(&self, frame: &mut F) -> Found
+    where
+        Self: Sized,
+    {
+        fragments::find(frame, &Simulated(self))
+    }
+
+    /// [`fragments::named`], which a program may have as a function of its own.
+    #[inline(always)]
+    fn named_of_fragment<F: Frame>(&self, frame: &mut F, named: u16) -> u16
+    where
+        Self: Sized,
+    {
+        fragments::named(frame, self, named)
+    }
+
+    /// [`Tables::named_of_fragment`] without a trace in the tables.
+    #[inline(always)]
+    fn simulate_named_of_fragment<F: Frame>(&self, frame: &mut F, named: u16) -> u16
+    where
+        Self: Sized,
+    {
+        fragments::named(frame, &Simulated(self), named)
     }
 
     /// Renews an entry's stamp.

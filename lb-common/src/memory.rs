@@ -33,6 +33,7 @@ use crate::{
             ServiceCounters,
         },
         flow::Flow,
+        fragment::{FirstFragment, FragmentKey},
         nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
@@ -123,6 +124,8 @@ pub struct MemTables {
     pub nat_settings: NatSettings,
     /// `NAT_FLOWS`.
     pub nat: RefCell<HashMap<NatKey, Arc<NatEntry>>>,
+    /// `FRAGMENTS`.
+    pub fragments: RefCell<HashMap<FragmentKey, FirstFragment>>,
     /// `SERVER_IDS`.
     pub server_ids: HashMap<ServerIdKey, u32>,
     /// `SOURCE_RULES`.
@@ -428,6 +431,14 @@ impl Tables for MemTables {
 
     fn quic_lb(&self, key: u32) -> Option<&QuicLb> {
         self.quic_lb.get(&key)
+    }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
+        self.fragments.borrow().get(key).copied()
+    }
+
+    fn remember_fragment(&self, key: &FragmentKey, first: &FirstFragment) {
+        self.fragments.borrow_mut().insert(*key, *first);
     }
 
     fn inserted(&self) -> u64 {

@@ -14,12 +14,15 @@ use crate::{
         IPPROTO_ROUTING, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, icmp, ipv4, ipv6, ipv6::extension,
         sctp, tcp, udp,
     },
+    ip::Ip,
     limits::MAX_EXTENSION_HEADERS,
     reason::Reason,
 };
 
 /// [`Transport::flags`] of an ICMP error. It is none of TCP's flags.
 pub const ICMP_ERROR: u32 = 0x100;
+/// [`Transport::flags`] of a packet of TCP, UDP or SCTP that comes in fragments has this bit, too.
+pub const FRAGMENT: u32 = ICMP_ERROR;
 /// In [`Transport::flags`] of a packet of UDP or SCTP, of which no flags are expected. It is none of TCP's flags.
 pub const NO_FLAGS: u32 = 0x200;
 
@@ -329,10 +332,40 @@ const fn is_error(kind: u8, icmp_protocol: u32) -> bool {
     }
 }
 
+/// Reads the transport header at `offset` of a packet of TCP, UDP or SCTP of which only the first fragment is there, which has
+/// `length` bytes from there on.
+///
+/// # Errors
+/// A reason not to serve it.
+#[inline(always)]
+pub(crate) fn begun<I: Ip, F: Frame>(
+    frame: &mut F,
+    offset: usize,
+    length: usize,
+    protocol: u32,
+) -> Result<Transport, Reason> {
+    if protocol == I::ICMP {
+        return Err(Reason::OtherProtocol);
+    }
+    payload_of::<F, false>(frame, offset, length, protocol, I::ICMP)
+}
+
 /// Reads the transport header at `offset`. The packet has `length` bytes from there on; `icmp_protocol` is
 /// the number of the family's ICMP.
 #[inline(always)]
 fn payload<F: Frame>(
+    frame: &mut F,
+    offset: usize,
+    length: usize,
+    protocol: u32,
+    icmp_protocol: u32,
+) -> Result<Transport, Reason> {
+    payload_of::<F, true>(frame, offset, length, protocol, icmp_protocol)
+}
+
+/// [`payload`] of a packet that is whole, or that goes on in other fragments.
+#[inline(always)]
+fn payload_of<F: Frame, const WHOLE: bool>(
     frame: &mut F,
     offset: usize,
     length: usize,
@@ -354,7 +387,7 @@ fn payload<F: Frame>(
             .window::<{ udp::LENGTH }>(offset)
             .or_rare(Reason::Malformed)?;
         let size = u16::from_be(header.u16_at::<{ udp::DATAGRAM_LENGTH }>()) as usize;
-        if size < udp::LENGTH || length < size {
+        if size < udp::LENGTH || length < if WHOLE { size } else { udp::LENGTH } {
             return Err(rare(Reason::Malformed));
         }
         (header.u32_at::<{ udp::PORTS }>(), NO_FLAGS)

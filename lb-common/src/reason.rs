@@ -69,7 +69,7 @@ reasons! {
     OtherProtocol = 5, "other_protocol", Pass;
     /// Too short or contradicting itself.
     Malformed = 6, "malformed", Pass;
-    /// A fragment.
+    /// A fragment, for no VIP or of a packet that is neither TCP nor UDP nor SCTP.
     Fragment = 7, "fragment", Pass;
     /// More IPv6 extension headers than are walked.
     TooManyHeaders = 8, "too_many_headers", Pass;
@@ -127,6 +127,8 @@ reasons! {
     FlowLimitedReset = 33, "flow_limited_reset", Tx;
     /// For a VIP from a source that its rules deny.
     SourceDenied = 34, "source_denied", Drop;
+    /// A fragment for a VIP whose first fragment did not come before it, or too long ago.
+    FragmentUnknown = 35, "fragment_unknown", Drop;
 }
 
 /// How a packet's real was chosen.

@@ -4,6 +4,7 @@ use core::ops::{Deref, DerefMut};
 
 use crate::{
     flow_table::{Newcomer, SharedBucket, SharedFlow},
+    fragments::Found,
     frame::Frame,
     icmp_answer,
     lookup::{FlowEvent, Step, Tables},
@@ -15,6 +16,7 @@ use crate::{
     signs::FlowChange,
     station::Station,
     tables::{
+        fragment::{FirstFragment, FragmentKey},
         nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
@@ -155,8 +157,8 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     fn move_nat(&self, _entry: &NatEntry, _hop: [u64; 2]) {}
 
     #[inline(always)]
-    fn translate<F: Frame>(&self, frame: &mut F, task: Task) -> Translated {
-        self.0.simulate_translation(frame, task)
+    fn translate<F: Frame>(&self, frame: &mut F, task: Task, fragment: Found) -> Translated {
+        self.0.simulate_translation(frame, task, fragment)
     }
 
     #[inline(always)]
@@ -165,13 +167,13 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
-    fn open_connection<F: Frame>(&self, frame: &mut F, real: u16) -> Translated {
-        self.0.open_connection(frame, real)
+    fn open_connection<F: Frame>(&self, frame: &mut F, real: u16, fragment: Found) -> Translated {
+        self.0.open_connection(frame, real, fragment)
     }
 
     #[inline(always)]
-    fn end_simulated_connection<F: Frame>(&self, frame: &mut F) {
-        self.0.close_connection(frame);
+    fn end_simulated_connection<F: Frame>(&self, frame: &mut F, fragment: Found) {
+        self.0.close_connection(frame, fragment);
     }
 
     #[inline(always)]
@@ -192,6 +194,24 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     #[inline(always)]
     fn find_named<F: Frame>(&self, frame: &mut F, named: Named) -> u16 {
         self.0.simulate_named(frame, named)
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
+        self.0.fragment(key)
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, _key: &FragmentKey, _first: &FirstFragment) {}
+
+    #[inline(always)]
+    fn named_of_fragment<F: Frame>(&self, frame: &mut F, named: u16) -> u16 {
+        self.0.simulate_named_of_fragment(frame, named)
+    }
+
+    #[inline(always)]
+    fn find_fragment<F: Frame>(&self, frame: &mut F) -> Found {
+        self.0.simulate_fragment(frame)
     }
 
     #[inline(always)]

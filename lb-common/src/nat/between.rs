@@ -7,6 +7,7 @@ use crate::{
     codegen::{OrRare as _, rare},
     frame::{Fields as _, Frame},
     headers::{IP, ethernet, ipv4, ipv6, udp},
+    parse::FRAGMENT,
     reason::Reason,
     tables::nat::{NatEntry, is_v6, narrowed},
 };
@@ -43,7 +44,7 @@ pub(super) fn replace_header<F: Frame>(
 pub(super) fn can_cross<F: Frame>(frame: &mut F, arrived: &Arrived) -> bool {
     let from_v6 = is_v6(arrived.key.kind);
     let header = if from_v6 { ipv6::LENGTH } else { ipv4::LENGTH };
-    if arrived.transport.offset as usize != IP + header {
+    if arrived.transport.offset as usize != IP + header || arrived.transport.flags & FRAGMENT != 0 {
         return false;
     }
     if from_v6 {

@@ -22,6 +22,8 @@ pub use open::{close, open};
 pub use translate::translate;
 
 use crate::{
+    codegen::rare,
+    fragments::{ELSEWHERE, Found},
     frame::{Fields as _, Frame},
     hash::Addresses as _,
     headers::ethernet,
@@ -149,18 +151,23 @@ pub fn send<F: Frame, T: Tables>(
     frame: &mut F,
     tables: &T,
     real: u16,
+    transport: &Transport,
 ) -> Result<(u16, u32), Reason> {
     let task = Task::Client(real);
-    let translated = tables.translate(frame, task);
+    let fragment = Found::of_fragment(transport);
+    let translated = tables.translate(frame, task, fragment);
     if !translated.is_unknown() {
         return translated.sent_to();
     }
-    let opened = tables.open_connection(frame, real);
+    if transport.offset == ELSEWHERE {
+        return Err(rare(Reason::FragmentUnknown));
+    }
+    let opened = tables.open_connection(frame, real, fragment);
     if opened.0 >> STATE_SHIFT != SENT {
         return opened.sent_to();
     }
-    let sent = tables.translate(frame, task).sent_to()?;
-    tables.end_simulated_connection(frame);
+    let sent = tables.translate(frame, task, fragment).sent_to()?;
+    tables.end_simulated_connection(frame, fragment);
     Ok(sent)
 }
 
@@ -174,15 +181,29 @@ struct Arrived {
 }
 
 impl Arrived {
-    /// Reads the packet of TCP or UDP in a frame; `None` if there is none.
+    /// Reads the packet of TCP or UDP in a frame, which is whole or this fragment; `None` if there is none.
     #[inline(always)]
-    fn parse<F: Frame>(frame: &mut F) -> Option<Arrived> {
+    fn parse<F: Frame>(frame: &mut F, fragment: Found) -> Option<Arrived> {
         let header = frame.window::<{ ethernet::LENGTH }>(0)?;
         match header.u16_at::<{ ethernet::TYPE }>() {
-            ethernet::TYPE_IPV4 => Some(Arrived::new::<V4>(&V4::parse(frame).ok()?)),
-            ethernet::TYPE_IPV6 => Some(Arrived::new::<V6>(&V6::parse(frame).ok()?)),
+            ethernet::TYPE_IPV4 => Arrived::parse_ip::<V4, F>(frame, fragment),
+            ethernet::TYPE_IPV6 => Arrived::parse_ip::<V6, F>(frame, fragment),
             _ => None,
         }
+    }
+
+    #[inline(always)]
+    fn parse_ip<I: Ip, F: Frame>(frame: &mut F, fragment: Found) -> Option<Arrived> {
+        if !fragment.is_known() {
+            return Some(Arrived::new::<I>(&I::parse(frame).ok()?));
+        }
+        let (addresses, length, ttl) = I::head(frame)?;
+        Some(Arrived::new::<I>(&Packet {
+            addresses,
+            length,
+            ttl,
+            transport: fragment.transport(),
+        }))
     }
 
     #[inline(always)]

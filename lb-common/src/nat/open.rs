@@ -4,6 +4,7 @@ use super::{Arrived, Inserted, Translated, hop_back, reversed};
 use crate::{
     checksum::fold_long,
     flow_table,
+    fragments::Found,
     frame::Frame,
     headers::ethernet,
     ip::Family,
@@ -24,9 +25,14 @@ use crate::{
 /// Adds the entries of the connection that a client's packet opens to the real with this index. Entries that do not count
 /// any more are removed first. If there is one that counts, only what it lacks is added.
 #[inline(always)]
-pub fn open<F: Frame, T: Tables>(frame: &mut F, tables: &T, index: u16) -> Translated {
+pub fn open<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    index: u16,
+    fragment: Found,
+) -> Translated {
     let failed = Translated::failed;
-    let Some(arrived) = Arrived::parse(frame) else {
+    let Some(arrived) = Arrived::parse(frame, fragment) else {
         return failed(Reason::BadTables);
     };
     // SCTP's checksum covers no addresses, but its packets name them (RFC 9260 section 3.3.2).
@@ -151,10 +157,14 @@ pub fn open<F: Frame, T: Tables>(frame: &mut F, tables: &T, index: u16) -> Trans
     Translated::sent(index, 0)
 }
 
-/// Removes the entries of the connection whose packet to its real is in the frame.
+/// Removes the entries of the connection whose packet to its real is in the frame; `fragment` is what it was before it was
+/// translated.
 #[inline(always)]
-pub fn close<F: Frame, T: Tables>(frame: &mut F, tables: &T) {
-    let Some(arrived) = Arrived::parse(frame) else {
+pub fn close<F: Frame, T: Tables>(frame: &mut F, tables: &T, fragment: Found) {
+    let Some(fragment) = fragment.now(frame) else {
+        return;
+    };
+    let Some(arrived) = Arrived::parse(frame, fragment) else {
         return;
     };
     let sent = &arrived.key;

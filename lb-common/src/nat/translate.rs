@@ -7,6 +7,7 @@ use super::{
 use crate::{
     checksum::fold,
     codegen::OrRare as _,
+    fragments::{ELSEWHERE, Found},
     frame::{Fields as _, Frame},
     headers::{IP, ethernet, ipv4, ipv6, tcp, udp},
     limits::STAMP_TICKS,
@@ -16,10 +17,15 @@ use crate::{
     tables::nat::{ANSWERED, CLOSING, ESTABLISHED, MARKS, NatEntry, is_alive, is_v6, narrowed},
 };
 
-/// Translates the packet of a frame, if there is a connection that it belongs to.
+/// Translates the packet of a frame, which is whole or this fragment, if there is a connection that it belongs to.
 #[inline(always)]
-pub fn translate<F: Frame, T: Tables>(frame: &mut F, tables: &T, task: Task) -> Translated {
-    let Some(arrived) = Arrived::parse(frame) else {
+pub fn translate<F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    task: Task,
+    fragment: Found,
+) -> Translated {
+    let Some(arrived) = Arrived::parse(frame, fragment) else {
         return Translated::UNKNOWN;
     };
     let Some(entry) = tables.nat_entry(&arrived.key) else {
@@ -115,8 +121,10 @@ fn rewrite<F: Frame>(
 ) -> Result<(), Reason> {
     let to_v6 = is_v6(entry.kind);
     if to_v6 == is_v6(arrived.key.kind) {
-        let offset = arrived.transport.offset as usize;
-        set_transport(frame, offset, arrived, entry).or_rare(Reason::BadTables)?;
+        let offset = arrived.transport.offset;
+        if offset != ELSEWHERE {
+            set_transport(frame, offset as usize, arrived, entry).or_rare(Reason::BadTables)?;
+        }
         return set_header(frame, to_v6, entry, hop).or_rare(Reason::BadTables);
     }
     between::replace_header(frame, arrived, entry, hop, now)?;

@@ -5,6 +5,7 @@ pub mod bench;
 pub mod config;
 pub mod counters;
 pub mod flow;
+pub mod fragment;
 pub mod meta;
 pub mod nat;
 pub mod next_hop;
@@ -79,6 +80,8 @@ pub mod names {
     pub const QUIC_LB: &str = "QUIC_LB";
     /// Trie: [`super::source_rule::SourceKey`] → `u32`, [`super::source_rule::Rule::number`]. Added like [`FLOW_EVICTIONS`].
     pub const SOURCE_RULES: &str = "SOURCE_RULES";
+    /// LRU hash map by [`super::fragment::FragmentKey`]: [`super::fragment::FirstFragment`]. Added like [`FLOW_EVICTIONS`].
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// Per-CPU array by service index: [`super::counters::ServerIdCounters`]. Added like [`FLOW_EVICTIONS`].
     pub const SERVER_ID_COUNTERS: &str = "SERVER_ID_COUNTERS";
     /// Array, one entry, written by a simulating program only: [`super::trace::Trace`].

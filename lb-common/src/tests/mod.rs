@@ -5,6 +5,7 @@ mod floods;
 mod flow_limits;
 mod flows;
 mod forward;
+mod fragments;
 mod hash_modes;
 mod hashes;
 mod icmp_answers;

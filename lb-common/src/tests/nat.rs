@@ -4,7 +4,10 @@ use std::{net::SocketAddr, vec, vec::Vec};
 
 use etherparse::{IpNumber, PacketBuilder};
 
-use super::testbed::*;
+use super::{
+    fragments::{joined, pieces},
+    testbed::*,
+};
 use crate::{
     forward::NAT,
     limits::{NAT_ESTABLISHED_TICKS, NAT_TRANSITORY_TICKS, NAT_UDP_TICKS, STAMP_TICKS},
@@ -304,6 +307,84 @@ fn both_ways_are_translated() {
         );
         assert_eq!(counters.reasons[Reason::NatAnswerTx as usize], 3);
         assert_eq!(testbed.tables.nat.borrow().len(), 2);
+    }
+}
+
+/// Runs all fragments of a frame, and joins what leaves.
+fn in_fragments(testbed: &mut Testbed, frame: &[u8], reason: Reason) -> Seen {
+    // The transport header fits into the first one, and some data is behind it.
+    let header = if frame[12] == 8 { 34 } else { 54 };
+    let size = (frame.len() - header) & !7;
+    let sent: Vec<Vec<u8>> = pieces(frame, 77, size)
+        .iter()
+        .map(|piece| {
+            let (outcome, sent) = testbed.run(piece);
+            assert_eq!(outcome.reason, reason);
+            sent
+        })
+        .collect();
+    assert_eq!(sent.len(), 2);
+    seen(&joined(&sent))
+}
+
+#[test]
+fn fragments_are_translated_both_ways() {
+    for case in &CASES {
+        let (mut testbed, ..) = testbed(case);
+        let request = in_fragments(&mut testbed, &case.client_frame(SYN), Reason::ForwardedTx);
+        assert_eq!(request.destination, socket(case.real), "{}", case.vip);
+        assert_eq!(request.source.ip(), source_of(case), "{}", case.vip);
+        assert_eq!(request.payload, b"hello!", "{}", case.vip);
+        // Whole packets belong to the same connection.
+        let (_, whole) = to_real(&mut testbed, case, ACK);
+        assert_eq!(whole.source, request.source, "{}", case.vip);
+        let answer = case.real_frame(request.source, ACK);
+        let answer = in_fragments(&mut testbed, &answer, Reason::NatAnswerTx);
+        assert_eq!(
+            (answer.source, answer.destination),
+            (socket(case.vip), socket(case.client)),
+        );
+        assert_eq!(answer.payload, b"hello!", "{}", case.vip);
+    }
+}
+
+#[test]
+fn fragments_do_not_cross_families_nor_open_a_connection_by_halves() {
+    for case in &CROSSING {
+        let (mut testbed, ..) = testbed(case);
+        for piece in pieces(
+            &case.client_frame(SYN),
+            78,
+            8 + 16 * usize::from(!case.is_udp),
+        ) {
+            let (outcome, bytes) = testbed.run(&piece);
+            assert_eq!(outcome.verdict, Verdict::Drop, "{}: {outcome:?}", case.vip);
+            assert_eq!(bytes, piece, "{}", case.vip);
+        }
+    }
+    // The connection timed out between two fragments.
+    let case = &CASES[1];
+    let (mut testbed, ..) = testbed(case);
+    let pieces = pieces(&case.client_frame(0), 79, 8);
+    assert_eq!(testbed.run(&pieces[0]).0.reason, Reason::ForwardedTx);
+    testbed.tables.nat.borrow_mut().clear();
+    assert_eq!(testbed.run(&pieces[1]).0.reason, Reason::FragmentUnknown);
+    assert!(testbed.tables.nat.borrow().is_empty());
+}
+
+#[test]
+fn a_simulated_fragment_leaves_nothing() {
+    for case in &CASES {
+        let (mut testbed, ..) = testbed(case);
+        let pieces = pieces(
+            &case.client_frame(SYN),
+            80,
+            8 + 16 * usize::from(!case.is_udp),
+        );
+        let outcome = simulate(&mut testbed.tables, &mut MemFrame::new(&pieces[0]));
+        assert_eq!(outcome.reason, Reason::ForwardedTx, "{}", case.vip);
+        assert!(testbed.tables.nat.borrow().is_empty(), "{}", case.vip);
+        assert!(testbed.tables.fragments.borrow().is_empty());
     }
 }
 

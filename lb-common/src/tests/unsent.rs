@@ -75,23 +75,23 @@ fn what_is_not_for_a_vip_passes_untouched() {
             Reason::OtherProtocol,
         ),
         (
-            "first fragment",
-            with(tcp4(1, ACK), &[(20, 0x20)]),
+            "first fragment, for no VIP",
+            with(tcp4(1, ACK), &[(20, 0x20), (33, 2)]),
             Reason::Fragment,
         ),
         (
-            "later fragment",
-            with(tcp4(1, ACK), &[(21, 9)]),
+            "later fragment, for no VIP",
+            with(tcp4(1, ACK), &[(21, 9), (33, 2)]),
             Reason::Fragment,
         ),
         (
-            "IPv6, first fragment",
-            extended(44, &[6, 0, 0, 1, 0, 0, 0, 9]),
+            "IPv6, first fragment, for no VIP",
+            with(extended(44, &[6, 0, 0, 1, 0, 0, 0, 9]), &[(53, 2)]),
             Reason::Fragment,
         ),
         (
-            "IPv6, last fragment",
-            extended(44, &[6, 0, 0, 8, 0, 0, 0, 9]),
+            "IPv6, last fragment, for no VIP",
+            with(extended(44, &[6, 0, 0, 8, 0, 0, 0, 9]), &[(53, 2)]),
             Reason::Fragment,
         ),
         (

@@ -8,6 +8,7 @@ use lb_common::tables::{
         ServiceCounters,
     },
     flow::Bucket,
+    fragment::{FirstFragment, FragmentKey},
     meta::{self, LAYOUT_VERSION, Meta},
     names,
     nat::{NatEntry, NatKey, NatSettings},
@@ -44,7 +45,7 @@ pub(crate) const CONVERTED: [&str; 1] = [names::REALS];
 
 /// Tables that earlier builds of either layout did not have. Loading a program adds them, and a build that does not
 /// know them leaves them alone.
-pub(crate) const ADDED: [&str; 15] = [
+pub(crate) const ADDED: [&str; 16] = [
     names::FLOW_EVICTIONS,
     names::LOOKUPS,
     names::SIGNS,
@@ -60,6 +61,7 @@ pub(crate) const ADDED: [&str; 15] = [
     names::QUIC_LB,
     names::SERVER_ID_COUNTERS,
     names::SOURCE_RULES,
+    names::FRAGMENTS,
 ];
 
 /// `BPF_F_NO_PREALLOC`.
@@ -175,6 +177,12 @@ impl Layout {
                 value: 4,
                 flags: NO_PREALLOC,
             },
+            (names::FRAGMENTS, _) => Form {
+                kind: MapType::LruHash,
+                key: size_of::<FragmentKey>() as u32,
+                value: size_of::<FirstFragment>() as u32,
+                flags: 0,
+            },
             (names::QUIC_LB, _) => Form {
                 kind: MapType::Hash,
                 key: 4,
@@ -212,6 +220,7 @@ mod tests {
             names::SIGNS,
             names::SAMPLES,
             names::NAT_FLOWS,
+            names::FRAGMENTS,
             names::TRACE,
         ];
         for table in CONVERTED {

@@ -7,8 +7,8 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use lb_common::limits::{
-    MAX_INTERFACES, MAX_PORT_SETS, MAX_SOURCE_RULES, MAX_WIDE_KEYS, REASON_SLOTS, SAMPLES,
-    SLOTS_PER_CHUNK,
+    MAX_FRAGMENTS, MAX_INTERFACES, MAX_PORT_SETS, MAX_SOURCE_RULES, MAX_WIDE_KEYS, REASON_SLOTS,
+    SAMPLES, SLOTS_PER_CHUNK,
 };
 use lb_common::tables::{constants, meta::Meta, names};
 use lb_common::vip_table::{AddressDigest, VipHash};
@@ -28,7 +28,7 @@ pub(crate) const LOG: &str = "AYA_LOGS";
 const LOG_LEVEL: &str = "AYA_LOG_LEVEL";
 
 /// Name and number of entries of every table. The entries of `RINGS` are chunks of slots.
-pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 30] {
+pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 31] {
     [
         (names::VIPS4, sizes.vip_buckets),
         (names::VIPS6, sizes.vip_buckets),
@@ -59,6 +59,7 @@ pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 30] {
         (names::QUIC_LB, sizes.quic_lb()),
         (names::SERVER_ID_COUNTERS, sizes.services),
         (names::SOURCE_RULES, MAX_SOURCE_RULES),
+        (names::FRAGMENTS, MAX_FRAGMENTS),
         (names::TRACE, 1),
     ]
 }

@@ -19,12 +19,13 @@ use aya_ebpf::{
 use lb_common::{
     flow_limits,
     flow_table::{self, Newcomer, SharedBucket},
+    fragments::{self, Found},
     frame::Frame,
     headers::udp,
     icmp_answer,
     limits::{
-        DECAPSULATED_SLOT, MAX_QUIC_LB, MAX_REALS, MAX_SOURCE_RULES, MAX_WIDE_KEYS, REASON_SLOTS,
-        SLOTS_PER_CHUNK, TICK_SHIFT,
+        DECAPSULATED_SLOT, MAX_FRAGMENTS, MAX_QUIC_LB, MAX_REALS, MAX_SOURCE_RULES, MAX_WIDE_KEYS,
+        REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT,
     },
     lookup::{FlowEvent, Step, Tables},
     nat::{self, Inserted, Task, Translated},
@@ -43,6 +44,7 @@ use lb_common::{
             FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServerIdCounters,
             ServiceCounters,
         },
+        fragment::{FirstFragment, FragmentKey},
         meta::Meta,
         nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
@@ -125,6 +127,9 @@ static NAT_FLOWS: LruHashMap<NatKey, NatEntry> = LruHashMap::with_max_entries(SM
 static NAT_DRAFT: PerCpuArray<NatDraft> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static NAT_SETTINGS: Array<NatSettings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment> =
+    LruHashMap::with_max_entries(MAX_FRAGMENTS, 0);
 /// Without allocation in advance, as all hash maps that only the agent changes: an unused one is its buckets, 512 KiB.
 #[map]
 static SERVER_IDS: HashMap<ServerIdKey, u32> =
@@ -336,15 +341,15 @@ extern "C" fn answer_error(context: *mut xdp_md, cause: u64) -> u64 {
 /// again.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn nat_translate(context: *mut xdp_md, task: u64) -> u64 {
+extern "C" fn nat_translate(context: *mut xdp_md, task: u64, fragment: u64) -> u64 {
     let frame = &mut XdpFrame::new(XdpContext::new(context));
     let tables = &MapTables::<Quiet>::new();
     let task = Task::from_number(task);
     // The condition is a constant of the loaded program.
     let translated = if simulates() {
-        nat::translate(frame, &Simulated(tables), task)
+        nat::translate(frame, &Simulated(tables), task, Found(fragment))
     } else {
-        nat::translate(frame, tables, task)
+        nat::translate(frame, tables, task, Found(fragment))
     };
     translated.0
 }
@@ -360,17 +365,18 @@ extern "C" fn nat_translate_error(context: *mut xdp_md) -> u64 {
 /// [`nat::open`], as [`nat_translate`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn nat_open(context: *mut xdp_md, real: u64) -> u64 {
+extern "C" fn nat_open(context: *mut xdp_md, real: u64, fragment: u64) -> u64 {
     let frame = &mut XdpFrame::new(XdpContext::new(context));
-    nat::open(frame, &MapTables::<Quiet>::new(), real as u16).0
+    let fragment = Found(fragment);
+    nat::open(frame, &MapTables::<Quiet>::new(), real as u16, fragment).0
 }
 
 /// [`nat::close`], as [`nat_translate`]. Returns 0.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn nat_close(context: *mut xdp_md) -> u64 {
+extern "C" fn nat_close(context: *mut xdp_md, fragment: u64) -> u64 {
     let frame = &mut XdpFrame::new(XdpContext::new(context));
-    nat::close(frame, &MapTables::<Quiet>::new());
+    nat::close(frame, &MapTables::<Quiet>::new(), Found(fragment));
     0
 }
 
@@ -390,6 +396,40 @@ extern "C" fn find_named(context: *mut xdp_md, transport: u64, service: u64) -> 
         server_ids::find(frame, tables, named)
     };
     real.into()
+}
+
+/// [`fragments::find`], as a number.
+///
+/// A global function for the same reason as [`find_room`], and because of the key's room on the stack.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn find_fragment(context: *mut xdp_md) -> u64 {
+    let frame = &mut XdpFrame::new(XdpContext::new(context));
+    let tables = &MapTables::<Quiet>::new();
+    // The condition is a constant of the loaded program.
+    let found = if simulates() {
+        fragments::find(frame, &Simulated(tables))
+    } else {
+        fragments::find(frame, tables)
+    };
+    found.0
+}
+
+/// [`fragments::named`].
+///
+/// A global function as [`find_fragment`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn named_of_fragment(context: *mut xdp_md, named: u64) -> u64 {
+    let frame = &mut XdpFrame::new(XdpContext::new(context));
+    let tables = &MapTables::<Quiet>::new();
+    // The condition is a constant of the loaded program.
+    let named = if simulates() {
+        fragments::named(frame, &Simulated(tables), named as u16)
+    } else {
+        fragments::named(frame, tables, named as u16)
+    };
+    named.into()
 }
 
 /// This CPU's entry of a map of counters.
@@ -564,13 +604,19 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
-    fn translate<F: Frame>(&self, frame: &mut F, task: Task) -> Translated {
-        Translated(nat_translate(frame.context().cast(), task.number()))
+    fn translate<F: Frame>(&self, frame: &mut F, task: Task, fragment: Found) -> Translated {
+        let context = frame.context().cast();
+        Translated(nat_translate(context, task.number(), fragment.0))
     }
 
     #[inline(always)]
-    fn simulate_translation<F: Frame>(&self, frame: &mut F, task: Task) -> Translated {
-        self.translate(frame, task)
+    fn simulate_translation<F: Frame>(
+        &self,
+        frame: &mut F,
+        task: Task,
+        fragment: Found,
+    ) -> Translated {
+        self.translate(frame, task, fragment)
     }
 
     #[inline(always)]
@@ -579,13 +625,13 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
-    fn open_connection<F: Frame>(&self, frame: &mut F, real: u16) -> Translated {
-        Translated(nat_open(frame.context().cast(), real.into()))
+    fn open_connection<F: Frame>(&self, frame: &mut F, real: u16, fragment: Found) -> Translated {
+        Translated(nat_open(frame.context().cast(), real.into(), fragment.0))
     }
 
     #[inline(always)]
-    fn close_connection<F: Frame>(&self, frame: &mut F) {
-        nat_close(frame.context().cast());
+    fn close_connection<F: Frame>(&self, frame: &mut F, fragment: Found) {
+        nat_close(frame.context().cast(), fragment.0);
     }
 
     #[inline(always)]
@@ -613,6 +659,38 @@ impl<O: Observer> Tables for MapTables<O> {
     #[inline(always)]
     fn simulate_named<F: Frame>(&self, frame: &mut F, named: Named) -> u16 {
         self.find_named(frame, named)
+    }
+
+    #[inline(always)]
+    fn fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
+        // SAFETY: a value that is replaced meanwhile is that of another packet with the same key.
+        unsafe { FRAGMENTS.get(key) }.copied()
+    }
+
+    #[inline(always)]
+    fn remember_fragment(&self, key: &FragmentKey, first: &FirstFragment) {
+        // Fails if another CPU changes the same place just now; then the fragments behind it are lost as on any way.
+        let _ = FRAGMENTS.insert(key, first, 0);
+    }
+
+    #[inline(always)]
+    fn find_fragment<F: Frame>(&self, frame: &mut F) -> Found {
+        Found(find_fragment(frame.context().cast()))
+    }
+
+    #[inline(always)]
+    fn named_of_fragment<F: Frame>(&self, frame: &mut F, named: u16) -> u16 {
+        named_of_fragment(frame.context().cast(), named.into()) as u16
+    }
+
+    #[inline(always)]
+    fn simulate_named_of_fragment<F: Frame>(&self, frame: &mut F, named: u16) -> u16 {
+        self.named_of_fragment(frame, named)
+    }
+
+    #[inline(always)]
+    fn simulate_fragment<F: Frame>(&self, frame: &mut F) -> Found {
+        self.find_fragment(frame)
     }
 
     #[inline(always)]

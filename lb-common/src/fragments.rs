@@ -1,0 +1,381 @@
+//! Fragments of packets for a VIP: they go to the real of their first fragment.
+//!
+//! Only a packet's first fragment has ports. They are remembered by what all fragments have in common
+//! ([`crate::tables::fragment`]); the fragments behind it get them from there, and the decision about them is that about the first
+//! one. A fragment that comes before the first one, or too late, is dropped if its destination is a VIP: nothing says
+//! which service it is for. All other fragments pass to the host, as any packet for no VIP does.
+//!
+//! This is done in a function that a kernel program has for itself ([`Tables::find_fragment`]), which parses the frame once
+//! more: whole packets pay for nothing, and the verifier looks at it once.
+
+use crate::{
+    classify::{self, Class},
+    codegen::{apart, rare},
+    frame::{Fields as _, Frame},
+    hash::{Addresses as _, Addresses4, Addresses6},
+    headers::{
+        IP, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_TCP, ethernet, ipv4, ipv6,
+        ipv6::extension, tcp,
+    },
+    ip::{Ip, V4, V6},
+    limits::{FRAGMENT_TICKS, MAX_EXTENSION_HEADERS},
+    lookup::Tables,
+    parse::{self, FRAGMENT, MAX_EXTENDED, NO_FLAGS, OFFSETS, Packet, Transport, is_extension},
+    reason::Reason,
+    tables::{
+        config::NAT,
+        fragment::{FirstFragment, FragmentKey},
+    },
+    wide_vips,
+};
+
+/// What became of a fragment, as one number, because a function of a kernel program returns one register: one of the two
+/// constants, or the transport header of its packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found(pub u64);
+
+const OFFSET_SHIFT: u32 = 32;
+const PROTOCOL_SHIFT: u32 = 46;
+const FLAGS_SHIFT: u32 = 54;
+
+impl Found {
+    /// It is no fragment that the balancer serves.
+    pub const NOT_SERVED: Found = Found(0);
+    /// It is for a VIP, and its first fragment is not known.
+    pub const LOST: Found = Found(1);
+
+    /// Whether the transport header is known. Its protocol is never 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_known(self) -> bool {
+        self.0 >= 1 << PROTOCOL_SHIFT
+    }
+
+    /// A known transport header as a number.
+    #[inline(always)]
+    const fn known(transport: &Transport) -> Found {
+        Found(
+            transport.ports as u64
+                | ((transport.offset & OFFSETS) as u64) << OFFSET_SHIFT
+                | (transport.protocol as u8 as u64) << PROTOCOL_SHIFT
+                | ((transport.flags | FRAGMENT) as u64) << FLAGS_SHIFT,
+        )
+    }
+
+    /// A fragment's transport header as a number, and [`Found::NOT_SERVED`] for that of a whole packet.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of_fragment(transport: &Transport) -> Found {
+        if transport.flags & FRAGMENT == 0 {
+            Found::NOT_SERVED
+        } else {
+            Found::known(transport)
+        }
+    }
+
+    /// The same with the ports that a first fragment has now. `None` if the frame is shorter than it was.
+    #[inline(always)]
+    pub(crate) fn now<F: Frame>(self, frame: &mut F) -> Option<Found> {
+        if !self.is_known() {
+            return Some(self);
+        }
+        let transport = self.transport();
+        let ports = frame
+            .window::<{ tcp::PORTS + 4 }>(transport.offset as usize)?
+            .u32_at::<{ tcp::PORTS }>();
+        Some(Found::known(&Transport { ports, ..transport }))
+    }
+
+    /// The transport header, if it is known.
+    #[must_use]
+    #[inline(always)]
+    pub const fn transport(self) -> Transport {
+        Transport {
+            ports: self.0 as u32,
+            protocol: (self.0 >> PROTOCOL_SHIFT) as u8 as u32,
+            flags: (self.0 >> FLAGS_SHIFT) as u32,
+            offset: (self.0 >> OFFSET_SHIFT) as u32 & OFFSETS,
+        }
+    }
+}
+
+/// The offset of a transport header that is in another fragment: no window reaches it.
+pub const ELSEWHERE: u32 = OFFSETS;
+
+const _: () = assert!(ELSEWHERE as usize > IP + MAX_EXTENDED);
+const _: () = assert!(PROTOCOL_SHIFT == OFFSET_SHIFT + OFFSETS.count_ones());
+const _: () = assert!(FLAGS_SHIFT == PROTOCOL_SHIFT + u8::BITS);
+const _: () = assert!(NO_FLAGS | FRAGMENT < 1 << (u64::BITS - FLAGS_SHIFT));
+
+/// A fragment, as far as the headers say it that are in each of them.
+pub struct Piece<A> {
+    addresses: A,
+    identification: u32,
+    protocol: u32,
+    is_first: bool,
+    /// Where the part of the packet's payload begins that it has.
+    at: usize,
+    /// Bytes of that.
+    length: usize,
+}
+
+/// The packet of a frame that was not parsed for this reason, if it is a fragment for a VIP whose ports are known.
+///
+/// # Errors
+/// What the frame is otherwise.
+#[inline(always)]
+pub fn packet<I: Ip, F: Frame, T: Tables>(
+    frame: &mut F,
+    tables: &T,
+    reason: Reason,
+) -> Result<Packet<I::Addresses>, Class<I::Addresses>> {
+    if reason as u32 != Reason::Fragment as u32 {
+        return Err(Class::Other(reason));
+    }
+    apart();
+    let found = tables.find_fragment(frame);
+    if !found.is_known() {
+        return Err(if found.0 == Found::LOST.0 {
+            Class::Dropped(rare(Reason::FragmentUnknown))
+        } else {
+            Class::Other(rare(Reason::Fragment))
+        });
+    }
+    let Some((addresses, length, ttl)) = I::head(frame) else {
+        return Err(Class::Other(rare(Reason::Malformed)));
+    };
+    Ok(Packet {
+        addresses,
+        length,
+        ttl,
+        transport: found.transport(),
+    })
+}
+
+/// The transport header of the packet of which the frame has a fragment.
+#[inline(always)]
+pub fn find<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
+    let Some(header) = frame.window::<{ ethernet::LENGTH }>(0) else {
+        return Found::NOT_SERVED;
+    };
+    match header.u16_at::<{ ethernet::TYPE }>() {
+        ethernet::TYPE_IPV4 => find_of::<V4, F, T>(frame, tables),
+        ethernet::TYPE_IPV6 => find_of::<V6, F, T>(frame, tables),
+        _ => Found::NOT_SERVED,
+    }
+}
+
+#[inline(always)]
+fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
+    let Some(piece) = I::piece(frame) else {
+        return Found::NOT_SERVED;
+    };
+    let key = key_of::<I>(&piece);
+    let now = tables.now();
+    if piece.is_first {
+        let Ok(transport) = parse::begun::<I, F>(frame, piece.at, piece.length, piece.protocol)
+        else {
+            return Found::NOT_SERVED;
+        };
+        let packet = Packet {
+            addresses: piece.addresses,
+            length: 0,
+            ttl: 0,
+            transport,
+        };
+        // Those of a real's answer are known when it is translated back.
+        let is_served = tables.config_flags() & NAT != 0
+            || classify::service::<I, T>(tables, &packet).is_some();
+        if !is_served {
+            return Found::NOT_SERVED;
+        }
+        tables.remember_fragment(
+            &key,
+            &FirstFragment {
+                ports: transport.ports,
+                protocol: transport.protocol as u16,
+                named: 0,
+                stamp: now,
+                pad: 0,
+            },
+        );
+        return Found::known(&transport);
+    }
+    if let Some(first) = tables.fragment(&key)
+        && now.wrapping_sub(first.stamp) <= FRAGMENT_TICKS
+    {
+        let protocol = u32::from(first.protocol);
+        return Found::known(&Transport {
+            ports: first.ports,
+            protocol,
+            // As a packet of a flow that is known to run.
+            flags: if protocol == IPPROTO_TCP {
+                tcp::ACK
+            } else {
+                NO_FLAGS
+            },
+            offset: ELSEWHERE,
+        });
+    }
+    if is_vip::<I, T>(tables, &piece.addresses) {
+        Found::LOST
+    } else {
+        Found::NOT_SERVED
+    }
+}
+
+#[inline(always)]
+fn key_of<I: Ip>(piece: &Piece<I::Addresses>) -> FragmentKey {
+    let [source, destination] = piece.addresses.wide();
+    FragmentKey {
+        source,
+        destination,
+        identification: piece.identification,
+        kind: FragmentKey::of_family(I::FAMILY, piece.protocol),
+    }
+}
+
+/// The real that a fragment's packet names; 0: none. `named` is what the fragment itself names: a first one remembers it for
+/// those behind it, which name nothing themselves.
+#[inline(always)]
+pub fn named<F: Frame, T: Tables>(frame: &mut F, tables: &T, named: u16) -> u16 {
+    let Some(header) = frame.window::<{ ethernet::LENGTH }>(0) else {
+        return 0;
+    };
+    match header.u16_at::<{ ethernet::TYPE }>() {
+        ethernet::TYPE_IPV4 => named_of::<V4, F, T>(frame, tables, named),
+        ethernet::TYPE_IPV6 => named_of::<V6, F, T>(frame, tables, named),
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn named_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T, named: u16) -> u16 {
+    let Some(piece) = I::piece(frame) else {
+        return 0;
+    };
+    let key = key_of::<I>(&piece);
+    let Some(first) = tables.fragment(&key) else {
+        return named;
+    };
+    if !piece.is_first {
+        return first.named;
+    }
+    if named != 0 {
+        tables.remember_fragment(&key, &FirstFragment { named, ..first });
+    }
+    named
+}
+
+/// Whether a destination is a VIP's.
+#[inline(always)]
+fn is_vip<I: Ip, T: Tables>(tables: &T, addresses: &I::Addresses) -> bool {
+    I::find(tables, addresses, 0, I::ICMP).is_some()
+        || tables.config_flags() & I::WIDE != 0
+            && wide_vips::find::<I, T>(tables, addresses, 0, I::ICMP).is_some()
+}
+
+/// Addresses, length and TTL of an IPv4 packet. `None` if the frame is shorter than they say.
+#[inline(always)]
+pub(crate) fn head4<F: Frame>(frame: &mut F) -> Option<(Addresses4, u32, u32)> {
+    let header = frame.window::<{ IP + ipv4::LENGTH }>(0)?;
+    let addresses = Addresses4 {
+        source: header.u32_at::<{ IP + ipv4::SOURCE }>(),
+        destination: header.u32_at::<{ IP + ipv4::DESTINATION }>(),
+    };
+    let length = u16::from_be(header.u16_at::<{ IP + ipv4::TOTAL_LENGTH }>());
+    let ttl = header.u8_at::<{ IP + ipv4::TTL }>();
+    (usize::from(length) >= ipv4::LENGTH).then_some((addresses, length.into(), ttl.into()))
+}
+
+/// The same of an IPv6 packet.
+#[inline(always)]
+pub(crate) fn head6<F: Frame>(frame: &mut F) -> Option<(Addresses6, u32, u32)> {
+    const SOURCE: usize = IP + ipv6::SOURCE;
+    const DESTINATION: usize = IP + ipv6::DESTINATION;
+    let header = frame.window::<{ IP + ipv6::LENGTH }>(0)?;
+    let addresses = Addresses6 {
+        source: [header.u64_at::<SOURCE>(), header.u64_at::<{ SOURCE + 8 }>()],
+        destination: [
+            header.u64_at::<DESTINATION>(),
+            header.u64_at::<{ DESTINATION + 8 }>(),
+        ],
+    };
+    let payload = u16::from_be(header.u16_at::<{ IP + ipv6::PAYLOAD_LENGTH }>());
+    let hops = header.u8_at::<{ IP + ipv6::HOP_LIMIT }>();
+    Some((
+        addresses,
+        ipv6::LENGTH as u32 + u32::from(payload),
+        hops.into(),
+    ))
+}
+
+/// The fragment in a frame of IPv4.
+#[inline(always)]
+pub(crate) fn piece4<F: Frame>(frame: &mut F) -> Option<Piece<Addresses4>> {
+    let room = frame.length() - IP;
+    let (addresses, length, _) = head4(frame)?;
+    let header = frame.window::<{ IP + ipv4::LENGTH }>(0)?;
+    let first = header.u8_at::<{ IP + ipv4::VERSION }>();
+    let fragment = header.u16_at::<{ IP + ipv4::FRAGMENT }>();
+    let size = (first & 0xF) as usize * 4;
+    let length = length as usize;
+    if first >> 4 != 4 || size < ipv4::LENGTH || length < size || length > room {
+        return None;
+    }
+    Some(Piece {
+        addresses,
+        identification: header.u16_at::<{ IP + ipv4::IDENTIFICATION }>().into(),
+        protocol: header.u8_at::<{ IP + ipv4::PROTOCOL }>().into(),
+        is_first: fragment & ipv4::FRAGMENT_OFFSET == 0,
+        at: IP + size,
+        length: length - size,
+    })
+}
+
+/// The fragment in a frame of IPv6. Extension headers behind the fragment header are not walked.
+#[inline(always)]
+pub(crate) fn piece6<F: Frame>(frame: &mut F) -> Option<Piece<Addresses6>> {
+    let room = frame.length() - IP;
+    let (addresses, length, _) = head6(frame)?;
+    let header = frame.window::<{ IP + ipv6::LENGTH }>(0)?;
+    let mut protocol = u32::from(header.u8_at::<{ IP + ipv6::NEXT_HEADER }>());
+    let version = header.u8_at::<{ IP + ipv6::VERSION }>() >> 4;
+    let length = length as usize;
+    if version != 6 || length > room {
+        return None;
+    }
+    let mut at = ipv6::LENGTH;
+    for walked in 0..MAX_EXTENSION_HEADERS {
+        if !is_extension(protocol) || protocol == IPPROTO_HOPOPTS && walked > 0 {
+            return None;
+        }
+        let header = frame.window::<{ extension::LENGTH }>(IP + at)?;
+        let next = u32::from(header.u8_at::<{ extension::NEXT_HEADER }>());
+        if protocol == IPPROTO_FRAGMENT {
+            let begin = at + extension::LENGTH;
+            if begin > length {
+                return None;
+            }
+            let fragment = header.u16_at::<{ extension::FRAGMENT }>();
+            return Some(Piece {
+                addresses,
+                identification: header.u32_at::<{ extension::IDENTIFICATION }>(),
+                protocol: next,
+                is_first: fragment & extension::FRAGMENT_OFFSET == 0,
+                at: IP + begin,
+                length: length - begin,
+            });
+        }
+        if protocol == IPPROTO_ROUTING && header.u8_at::<{ extension::SEGMENTS_LEFT }>() != 0 {
+            return None;
+        }
+        let units = usize::from(header.u8_at::<{ extension::HEADER_LENGTH }>());
+        at += (units + 1) * extension::LENGTH;
+        protocol = next;
+        if at > length {
+            return None;
+        }
+    }
+    None
+}
