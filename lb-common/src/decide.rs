@@ -36,10 +36,14 @@ use crate::{
     tunnel_end::{self, Ended},
 };
 
+/// The service of a frame that is dropped before it is known which one it is for.
+const NO_SERVICE: u32 = 0;
+
 /// Decides on a frame, changes it accordingly, and counts it.
 #[inline(always)]
 pub fn decide<F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
     let outcome = if tables.ends_tunnels() && !leave_tunnel(frame, tables) {
+        tables.note(Step::Service(NO_SERVICE));
         Outcome::Dropped(rare(Reason::Congestion))
     } else {
         route(frame, tables)
@@ -123,7 +127,10 @@ fn route_ip<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Outcome {
             returned(tables, tables.translate_error(frame), Reason::OtherProtocol)
         }
         Class::Other(reason) => Outcome::Passed(reason),
-        Class::Dropped(reason) => Outcome::Dropped(reason),
+        Class::Dropped(reason) => {
+            tables.note(Step::Service(NO_SERVICE));
+            Outcome::Dropped(reason)
+        }
     }
 }
 

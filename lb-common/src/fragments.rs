@@ -2,25 +2,28 @@
 //!
 //! Only a packet's first fragment has ports. They are remembered by what all fragments have in common
 //! ([`crate::tables::fragment`]); the fragments behind it get them from there, and the decision about them is that about the first
-//! one. A fragment that comes before the first one, or too late, is dropped if its destination is a VIP: nothing says
-//! which service it is for. All other fragments pass to the host, as any packet for no VIP does.
+//! one: so those to a port of a VIP's address that no service has pass to the host. A fragment that comes before the first
+//! one, or too late, is dropped if its destination is a VIP: nothing says which service it is for. All other fragments pass
+//! to the host, as any packet for no VIP does.
 //!
 //! This is done in a function that a kernel program has for itself ([`Tables::find_fragment`]), which parses the frame once
 //! more: whole packets pay for nothing, and the verifier looks at it once.
 
 use crate::{
-    classify::{self, Class},
+    classify::Class,
     codegen::{apart, rare},
     frame::{Fields as _, Frame},
     hash::{Addresses as _, Addresses4, Addresses6},
     headers::{
-        IP, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_TCP, ethernet, ipv4, ipv6,
-        ipv6::extension, tcp,
+        IP, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_SCTP, IPPROTO_TCP,
+        IPPROTO_UDP, ethernet, ipv4, ipv6, ipv6::extension, tcp,
     },
     ip::{Ip, V4, V6},
     limits::{FRAGMENT_TICKS, MAX_EXTENSION_HEADERS},
     lookup::Tables,
-    parse::{self, FRAGMENT, MAX_EXTENDED, NO_FLAGS, OFFSETS, Packet, Transport, is_extension},
+    parse::{
+        self, ELSEWHERE, FRAGMENT, MAX_EXTENDED, NO_FLAGS, OFFSETS, Packet, Transport, is_extension,
+    },
     reason::Reason,
     tables::{
         config::NAT,
@@ -99,9 +102,6 @@ impl Found {
     }
 }
 
-/// The offset of a transport header that is in another fragment: no window reaches it.
-pub const ELSEWHERE: u32 = OFFSETS;
-
 const _: () = assert!(ELSEWHERE as usize > IP + MAX_EXTENDED);
 const _: () = assert!(PROTOCOL_SHIFT == OFFSET_SHIFT + OFFSETS.count_ones());
 const _: () = assert!(FLAGS_SHIFT == PROTOCOL_SHIFT + u8::BITS);
@@ -177,16 +177,9 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
         else {
             return Found::NOT_SERVED;
         };
-        let packet = Packet {
-            addresses: piece.addresses,
-            length: 0,
-            ttl: 0,
-            transport,
-        };
-        // Those of a real's answer are known when it is translated back.
-        let is_served = tables.config_flags() & NAT != 0
-            || classify::service::<I, T>(tables, &packet).is_some();
-        if !is_served {
+        // Which service a packet is for, if any, is looked up with its ports: the host may have others at a VIP's address. And
+        // a real's answer is known when it is translated back.
+        if tables.config_flags() & NAT == 0 && !is_vip::<I, T>(tables, &piece.addresses) {
             return Found::NOT_SERVED;
         }
         tables.remember_fragment(
@@ -217,7 +210,8 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
             offset: ELSEWHERE,
         });
     }
-    if is_vip::<I, T>(tables, &piece.addresses) {
+    let may_be_served = matches!(piece.protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP);
+    if may_be_served && is_vip::<I, T>(tables, &piece.addresses) {
         Found::LOST
     } else {
         Found::NOT_SERVED

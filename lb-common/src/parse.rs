@@ -86,11 +86,11 @@ impl Transport {
         self.flags & (tcp::SYN | tcp::FIN | tcp::RST) != 0
     }
 
-    /// Whether the packet can be answered with a reset: TCP, and no reset itself.
+    /// Whether the packet can be answered with a reset: TCP, no reset itself, and with its header here.
     #[must_use]
     #[inline(always)]
     pub const fn can_be_reset(&self) -> bool {
-        self.is_tcp() && self.flags & tcp::RST == 0
+        self.is_tcp() && self.flags & tcp::RST == 0 && self.offset != ELSEWHERE
     }
 
     /// Whether the protocol is UDP, whose packets do not show where their flow begins.
@@ -291,6 +291,9 @@ const _: () = assert!(
     IP + MAX_EXTENDED + tcp::LENGTH < 0x8000,
     "the kernel follows offsets in packets below 64 KiB"
 );
+
+/// The offset of a transport header that is in another fragment ([`crate::fragments`]): no window reaches it.
+pub const ELSEWHERE: u32 = OFFSETS;
 
 /// The same number, of which the kernel's verifier does not know anything: it does not follow the upper half of a
 /// slot of the stack.

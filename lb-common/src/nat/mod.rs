@@ -23,14 +23,14 @@ pub use translate::translate;
 
 use crate::{
     codegen::rare,
-    fragments::{ELSEWHERE, Found},
+    fragments::Found,
     frame::{Fields as _, Frame},
     hash::Addresses as _,
     headers::ethernet,
     icmp_answer::exchanged,
     ip::{Family, Ip, V4, V6},
     lookup::Tables,
-    parse::{Packet, Transport},
+    parse::{ELSEWHERE, Packet, Transport},
     reason::Reason,
     tables::{
         nat::{NatEntry, NatKey, kind},

@@ -7,12 +7,12 @@ use super::{
 use crate::{
     checksum::fold,
     codegen::OrRare as _,
-    fragments::{ELSEWHERE, Found},
+    fragments::Found,
     frame::{Fields as _, Frame},
     headers::{IP, ethernet, ipv4, ipv6, tcp, udp},
     limits::STAMP_TICKS,
     lookup::Tables,
-    parse::MAX_EXTENDED,
+    parse::{ELSEWHERE, MAX_EXTENDED},
     reason::Reason,
     tables::nat::{ANSWERED, CLOSING, ESTABLISHED, MARKS, NatEntry, is_alive, is_v6, narrowed},
 };

@@ -12,7 +12,7 @@ use lb_common::{
 use super::{
     FlowKey, Model,
     flows::Entry,
-    parse::{Packet, Payload},
+    parse::{self, Packet},
     testbed::{Hash, Testbed},
 };
 
@@ -54,10 +54,7 @@ impl Refusal {
 
 /// Returns the ports of TCP and UDP as the hash uses them.
 fn ports(packet: &Packet) -> (u16, u16) {
-    match packet.payload {
-        Payload::Tcp { ports, .. } | Payload::Udp { ports } | Payload::Sctp { ports, .. } => ports,
-        Payload::Echo { .. } | Payload::IcmpError { .. } => (0, 0),
-    }
+    parse::ports(packet.payload)
 }
 
 /// Returns two ports in the byte order of a packet.
@@ -183,7 +180,7 @@ impl Model {
         let (current, previous) = self.slot(packet, service)?;
         let track_all = self.testbed.services[service as usize].track_all;
         let (opens, closes) = (packet.payload.opens(), packet.payload.closes());
-        let may_reset = packet.payload.can_be_reset();
+        let may_reset = packet.can_be_reset();
         let reset_empty = self.testbed.services[service as usize].reset_empty;
         let choice = |real: u16, by| {
             if real == 0 && reset_empty && may_reset {

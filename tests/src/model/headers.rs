@@ -39,6 +39,13 @@ pub(super) fn ip4(
     if header[6] & 0x20 != 0 {
         header[7] = random.byte();
     }
+    // Some fragments belong together: few identifications, and many that are the first ones.
+    if header[6] & 0x3F != 0 && random.chance(80) {
+        header[4..6].copy_from_slice(&[0, random.byte() & 1]);
+        if random.chance(50) {
+            header[6..8].copy_from_slice(&[0x20, 0]);
+        }
+    }
     header[12..16].copy_from_slice(&source.octets());
     header[16..20].copy_from_slice(&destination.octets());
     for option in &mut header[20..] {
@@ -82,6 +89,13 @@ pub(super) fn extension_headers(random: &mut Random, protocol: u8) -> (u8, Vec<u
             // No fragment at all.
             header[2] = 0;
             header[3] &= 0x06;
+        } else if *kind == 44 && random.chance(80) {
+            header[4..8].copy_from_slice(&[0, 0, 0, random.byte() & 1]);
+            if random.chance(50) {
+                // The first one.
+                header[2] = 0;
+                header[3] = 1;
+            }
         }
         bytes.extend(header);
     }

@@ -7,7 +7,7 @@ use lb_common::reason::Reason;
 
 use super::{
     checksum,
-    parse::{ETHERNET, Packet, Payload},
+    parse::{ETHERNET, Packet, Part, Payload},
 };
 
 /// Bytes of the longest "fragmentation needed" (RFC 1812 section 4.3.2.3).
@@ -140,7 +140,11 @@ pub enum Cause {
 
 /// The error that answers a packet; `None` if it is dropped.
 pub fn answer(packet: &Packet, cause: Cause, headroom: usize, frame: &[u8]) -> Option<Vec<u8>> {
-    if matches!(cause, Cause::TooLarge(0)) || refusal(packet, frame).is_some() {
+    // Of a packet in fragments only the first one is answered (RFC 1122 section 3.2.2). The fragment header of IPv6 is looked
+    // for in the first place only.
+    let is_later = matches!(packet.part, Part::Later(_))
+        && (packet.source.is_ipv4() || frame[ETHERNET + 6] == 44);
+    if is_later || matches!(cause, Cause::TooLarge(0)) || refusal(packet, frame).is_some() {
         return None;
     }
     let quote = &frame[ETHERNET..ETHERNET + packet.length];

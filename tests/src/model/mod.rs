@@ -8,6 +8,7 @@
 pub mod checksum;
 pub mod choose;
 pub mod flows;
+pub mod fragments;
 pub mod generator;
 mod headers;
 mod icmp;
@@ -23,7 +24,7 @@ pub mod tables;
 pub mod testbed;
 pub mod validate;
 
-use std::net::IpAddr;
+use std::{collections::HashMap, net::IpAddr};
 
 use lb_common::reason::{ChosenBy, Reason, Verdict};
 use lb_common::tables::counters::{RealCounters, ServerIdCounters, ServiceCounters};
@@ -108,6 +109,8 @@ pub struct Model {
     pub server_ids: Vec<ServerIdCounters>,
     /// Flows that were ended by shedding.
     pub ended: u64,
+    /// Packets whose first fragment was seen.
+    pub fragments: HashMap<fragments::Name, fragments::First>,
 }
 
 impl Model {
@@ -122,6 +125,7 @@ impl Model {
             services: vec![ServiceCounters::default(); testbed.services.len()],
             server_ids: vec![ServerIdCounters::default(); testbed.services.len()],
             ended: 0,
+            fragments: HashMap::new(),
             testbed,
         }
     }
@@ -143,6 +147,10 @@ impl Model {
                 Reason::OtherStation
             }
             Ok(packet) => self.serve(&packet, headroom, &mut answer),
+            Err(Reason::Fragment) => match self.fragment(frame) {
+                Ok(packet) => self.serve(&packet, headroom, &mut answer),
+                Err(reason) => reason,
+            },
             Err(reason) => reason,
         };
         self.reasons[answer.reason as usize] += 1;

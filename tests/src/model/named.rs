@@ -6,7 +6,7 @@ use lb_common::tables::service::{ID_QUIC_KATRAN, ID_QUIC_LB, ID_TCP_OPTION, ID_U
 
 use super::{
     Model,
-    parse::{ETHERNET, Packet, Payload},
+    parse::{ETHERNET, Packet, Part, Payload},
     random::Random,
 };
 
@@ -78,6 +78,14 @@ impl Model {
     /// The live real that a packet names. One that names another is counted.
     pub(super) fn named(&mut self, packet: &Packet, frame: &[u8], service: u32) -> Option<u16> {
         let ids = self.testbed.services.get(service as usize)?.ids;
+        // Those behind the first fragment are what that one named.
+        if ids == Ids::None {
+            return None;
+        }
+        if let Part::Later(name) = packet.part {
+            let named = self.fragments.get(&name)?.named;
+            return named.filter(|real| self.serves(*real, service) && !self.is_dead(*real));
+        }
         let ip = &frame[ETHERNET..][..packet.length];
         let id = match (ids, packet.payload) {
             (Ids::TcpOption, Payload::Tcp { flags, offset, .. }) if flags & 0x02 == 0 => {
@@ -86,7 +94,7 @@ impl Model {
             (_, Payload::Udp { .. }) => {
                 let header = &ip[udp_offset(ip, packet.source)..];
                 let length = usize::from(u16::from_be_bytes([header[4], header[5]]));
-                of_datagram(ids, &header[8..length])
+                of_datagram(ids, header.get(8..length).unwrap_or(&header[8..]))
             }
             _ => None,
         }?;
@@ -96,6 +104,11 @@ impl Model {
         match real {
             Some(_) => counters.known += 1,
             None => counters.unknown += 1,
+        }
+        if let (Part::First(name), Some(_)) = (packet.part, real)
+            && let Some(first) = self.fragments.get_mut(&name)
+        {
+            first.named = real;
         }
         real
     }

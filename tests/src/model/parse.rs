@@ -5,6 +5,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use lb_common::{limits::MAX_EXTENSION_HEADERS, reason::Reason};
 
+use super::fragments;
+
 /// Bytes of an Ethernet header.
 pub const ETHERNET: usize = 14;
 
@@ -63,12 +65,6 @@ impl Payload {
             || matches!(self, Payload::Tcp { flags, .. } if flags & 0x05 != 0)
     }
 
-    /// Returns whether the packet may be answered with a reset: it is TCP and not a reset itself (RFC 9293 section
-    /// 3.10.7.1).
-    pub fn can_be_reset(self) -> bool {
-        matches!(self, Payload::Tcp { flags, .. } if flags & 0x04 == 0)
-    }
-
     /// Returns whether the packet is a reset, or an abort of SCTP.
     pub fn resets(self) -> bool {
         matches!(self, Payload::Sctp { chunk: 6, .. })
@@ -95,6 +91,27 @@ pub struct Packet {
     /// TOS or traffic class.
     pub service_class: u8,
     pub payload: Payload,
+    pub part: Part,
+}
+
+impl Packet {
+    /// Returns whether the packet may be answered with a reset: it is TCP and not a reset itself (RFC 9293 section
+    /// 3.10.7.1), and its header is in this fragment.
+    pub fn can_be_reset(&self) -> bool {
+        matches!(self.payload, Payload::Tcp { flags, .. } if flags & 0x04 == 0)
+            && !matches!(self.part, Part::Later(_))
+    }
+}
+
+/// Which part of its packet a frame has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Part {
+    /// All of it.
+    Whole,
+    /// The first fragment.
+    First(fragments::Name),
+    /// A fragment behind it.
+    Later(fragments::Name),
 }
 
 /// Reads a frame.
@@ -108,12 +125,37 @@ pub fn parse(frame: &[u8]) -> Result<Packet, Reason> {
     }
 }
 
-fn be16(bytes: &[u8], at: usize) -> u16 {
+pub(super) fn be16(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes([bytes[at], bytes[at + 1]])
 }
 
-fn be32(bytes: &[u8], at: usize) -> u32 {
+pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
     u32::from(be16(bytes, at)) << 16 | u32::from(be16(bytes, at + 2))
+}
+
+/// Source and destination of an IPv4 header.
+pub(super) fn addresses4(header: &[u8]) -> (IpAddr, IpAddr) {
+    let address =
+        |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    (address(12).into(), address(16).into())
+}
+
+/// The same of an IPv6 header.
+pub(super) fn addresses6(header: &[u8]) -> (IpAddr, IpAddr) {
+    let address = |at: usize| {
+        let mut octets = [0; 16];
+        octets.copy_from_slice(&header[at..at + 16]);
+        Ipv6Addr::from(octets)
+    };
+    (address(8).into(), address(24).into())
+}
+
+/// The ports of a transport header.
+pub(super) fn ports(payload: Payload) -> (u16, u16) {
+    match payload {
+        Payload::Tcp { ports, .. } | Payload::Udp { ports } | Payload::Sctp { ports, .. } => ports,
+        Payload::Echo { .. } | Payload::IcmpError { .. } => (0, 0),
+    }
 }
 
 /// Parses IPv4 (RFC 791 section 3.1).
@@ -132,19 +174,19 @@ fn ip4(packet: &[u8]) -> Result<Packet, Reason> {
     let protocol = header[9];
     let payload = match protocol {
         1 => icmp(packet, header_length, length, 8, &[3, 11, 12])?,
-        6 | 17 | 132 => transport(protocol, &packet[..length], header_length)?,
+        6 | 17 | 132 => transport(protocol, &packet[..length], header_length, true)?,
         _ => return Err(Reason::OtherProtocol),
     };
-    let address =
-        |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
+    let (source, destination) = addresses4(header);
     Ok(Packet {
-        source: address(12).into(),
-        destination: address(16).into(),
+        source,
+        destination,
         protocol,
         length,
         ttl: header[8],
         service_class: header[1],
         payload,
+        part: Part::Whole,
     })
 }
 
@@ -192,23 +234,20 @@ fn ip6(packet: &[u8]) -> Result<Packet, Reason> {
                 walked += 1;
             }
             58 => break icmp(packet, at, length, 128, &[1, 2, 3, 4])?,
-            6 | 17 | 132 => break transport(next, packet, at)?,
+            6 | 17 | 132 => break transport(next, packet, at, true)?,
             _ => return Err(Reason::OtherProtocol),
         }
     };
-    let address = |at: usize| {
-        let mut octets = [0; 16];
-        octets.copy_from_slice(&header[at..at + 16]);
-        Ipv6Addr::from(octets)
-    };
+    let (source, destination) = addresses6(header);
     Ok(Packet {
-        source: address(8).into(),
-        destination: address(24).into(),
+        source,
+        destination,
         protocol: next,
         length,
         ttl: header[7],
         service_class: header[0] << 4 | header[1] >> 4,
         payload,
+        part: Part::Whole,
     })
 }
 
@@ -232,8 +271,13 @@ fn icmp(
     }
 }
 
-/// Parses TCP (RFC 9293 section 3.1) or UDP (RFC 768). The header must be complete, and its length must fit.
-fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Payload, Reason> {
+/// Parses TCP (RFC 9293 section 3.1) or UDP (RFC 768). The header must be complete, and the length of a whole one must fit.
+pub(super) fn transport(
+    protocol: u8,
+    packet: &[u8],
+    offset: usize,
+    is_whole: bool,
+) -> Result<Payload, Reason> {
     let segment = &packet[offset..];
     let least = match protocol {
         6 => 20,
@@ -263,7 +307,7 @@ fn transport(protocol: u8, packet: &[u8], offset: usize) -> Result<Payload, Reas
         return Ok(Payload::Sctp { ports, chunk });
     }
     let length = usize::from(be16(segment, 4));
-    if length < 8 || length > segment.len() {
+    if length < 8 || is_whole && length > segment.len() {
         return Err(Reason::Malformed);
     }
     Ok(Payload::Udp { ports })

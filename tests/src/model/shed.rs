@@ -6,7 +6,7 @@ use super::{
     Model, checksum,
     choose::{Choice, flow_hash, flow_key, ring_hash},
     flows::Entry,
-    parse::{ETHERNET, Packet, Payload},
+    parse::{ETHERNET, Packet, Part, Payload},
 };
 
 impl Model {
@@ -25,6 +25,10 @@ impl Model {
         let Payload::Tcp { flags, data, .. } = packet.payload else {
             return false;
         };
+        // A segment in fragments is not looked at.
+        if packet.part != Part::Whole {
+            return false;
+        }
         // Only segments with ACK, without SYN, FIN and RST, count.
         if flags & 0x17 != 0x10 || data == 0 {
             return false;

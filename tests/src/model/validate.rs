@@ -55,8 +55,8 @@ fn packet(sliced: &SlicedPacket<'_>) -> Result<Checksums, String> {
             ..inner
         });
     }
-    if payload.ip_number.0 == 132 {
-        // The balancer does not touch what SCTP's checksum is about.
+    if payload.ip_number.0 == 132 || payload.fragmented {
+        // The balancer does not touch what SCTP's checksum is about, nor anything behind the IP headers of a fragment.
         return Ok(Checksums {
             headers: header_right,
             transport: true,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lb_tests::{
-    AgentOptions, XdpMode,
+    AgentOptions, Host, XdpMode,
     client::{MqttPlan, download, mqtt_load, udp_exchange},
     server::{BIG_FILE, UdpEcho},
 };
@@ -184,4 +184,58 @@ pub fn udp_flows_stay_on_one_real() {
         }
         assert_eq!(seen, testbed.names());
     }
+}
+
+/// Makes a client send no packet larger than this to VIPs: room for a tunnel's header is left.
+fn narrow_routes(client: &Host, mtu: u32) {
+    for (family, vips) in [("-4", "192.0.2.0/24"), ("-6", "2001:db8::/64")] {
+        let routes = client
+            .sh(&format!("ip {family} route show {vips}"))
+            .unwrap();
+        let route = routes.lines().next().unwrap();
+        let line = format!("ip {family} route replace {route} mtu {mtu}");
+        client.sh(&line).unwrap();
+    }
+}
+
+pub fn datagrams_in_fragments_reach_the_real_of_their_flow() {
+    const UDP_V4: &str = "192.0.2.30:7/udp";
+    const UDP_V6: &str = "[2001:db8::30]:7/udp";
+    let mut testbed = Testbed::new(3, &[UDP_V4, UDP_V6], AgentOptions::default()).unwrap();
+    narrow_routes(&testbed.client, 1_400);
+    let payload = vec![b'x'; 5_000];
+    for (vip, v6_reals) in [(UDP_V4, false), (UDP_V6, true)] {
+        let target = target(vip);
+        let _echoes: Vec<UdpEcho> = testbed
+            .backends
+            .iter()
+            .map(|real| UdpEcho::start(&real.host, target).unwrap())
+            .collect();
+        for mode in ["ipip", "gue", "l2"] {
+            serve(
+                &testbed,
+                vip,
+                &format!("--forward {mode}"),
+                v6_reals,
+                &[100],
+            );
+            let mut seen = std::collections::BTreeSet::new();
+            for port in 20_000..20_030 {
+                let server = |payload: &[u8]| {
+                    let answer = udp_exchange(&testbed.client, port, target, payload).unwrap();
+                    let answer = String::from_utf8(answer).unwrap();
+                    let mut words = answer.split_whitespace().map(str::to_owned);
+                    let server = words.next().unwrap();
+                    assert_eq!(words.nth(1).unwrap().as_bytes(), payload);
+                    server
+                };
+                let small = server(b"small");
+                assert_eq!(server(&payload), small, "{vip} {mode}, port {port}");
+                seen.insert(small);
+            }
+            assert_eq!(seen, testbed.names(), "{vip} {mode}");
+            testbed.agent.ctl(&format!("del-vip {vip}")).unwrap();
+        }
+    }
+    testbed.check().unwrap();
 }

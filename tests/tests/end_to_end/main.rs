@@ -101,6 +101,7 @@ fn main() -> ExitCode {
             forwarding::generic_mode,
             forwarding::large_downloads_arrive_whole,
             forwarding::udp_flows_stay_on_one_real,
+            forwarding::datagrams_in_fragments_reach_the_real_of_their_flow,
             floods::forged_packets_break_no_connection,
             kernel_log::each_level_logs_more,
             kernel_log::nothing_is_logged_by_default,

@@ -131,6 +131,12 @@ pub fn reals_without_a_vip_serve_by_their_own_addresses() {
                 answered.insert(words[0].to_owned());
             }
         }
+        // In fragments, both ways.
+        let large = vec![b'x'; 5_000];
+        for port in 21_000..21_010 {
+            let answer = udp_exchange(&client, port, target(udp), &large).unwrap();
+            assert!(answer.ends_with(&large), "{udp}");
+        }
         assert_eq!(answered.len(), hosts.len(), "{answered:?}");
     }
     let stats = agent.ctl_json("stats").unwrap();
