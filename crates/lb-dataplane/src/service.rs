@@ -92,8 +92,8 @@ pub struct Terms {
     pub flow_limits: Option<FlowLimits>,
     /// By what packets name their real.
     pub server_ids: ServerIds,
-    /// Rules about their sources, each about another prefix.
-    pub source_rules: Vec<SourceRule>,
+    /// Rules about their sources, each about another prefix. Shared, because there may be many, and weights change often.
+    pub source_rules: Arc<[SourceRule]>,
 }
 
 impl Terms {

@@ -9,7 +9,7 @@ use super::view::RealState;
 use crate::weights::{Effective, Steered, all_down, effective};
 use lb_dataplane::{ServerIds, ServiceSpec, Terms};
 use lb_model::intent::{Real, Vip, WhenEmpty};
-use lb_model::vip::RealId;
+use lb_model::{source_rule::SourceRule, vip::RealId};
 use lb_steering::ring;
 
 /// A VIP with everything that is derived from it.
@@ -31,6 +31,8 @@ pub struct Service {
     pub since: Vec<SystemTime>,
     /// For each slot a position in `reals`; empty if there is no real.
     pub ring: Arc<[u16]>,
+    /// The VIP's rules about sources, shared with the data plane.
+    source_rules: Arc<[SourceRule]>,
 }
 
 /// Reals that stand in when all of a VIP's own are dead, with their weights.
@@ -50,6 +52,15 @@ impl Service {
         now: SystemTime,
     ) -> Self {
         let (reals, own, effective) = members(&vip, steered, fallback);
+        let source_rules = before
+            .filter(|before| {
+                Arc::ptr_eq(&before.vip, &vip)
+                    || before.source_rules[..] == vip.spec.source_rules[..]
+            })
+            .map_or_else(
+                || vip.spec.source_rules[..].into(),
+                |before| Arc::clone(&before.source_rules),
+            );
         let since = reals
             .iter()
             .zip(&effective)
@@ -89,6 +100,7 @@ impl Service {
                 quiet_since,
                 since,
                 ring,
+                source_rules,
             };
         }
         let pairs: Vec<(RealId, u32)> = reals
@@ -119,6 +131,7 @@ impl Service {
             quiet_since,
             since,
             ring,
+            source_rules,
         }
     }
 
@@ -136,6 +149,7 @@ impl Service {
             since: vec![now; shares.len()],
             shares,
             ring: Arc::new([]),
+            source_rules: Arc::default(),
         }
     }
 
@@ -195,7 +209,7 @@ impl Service {
                 when_empty: in_tables(self.vip.spec.when_empty),
                 flow_limits: self.vip.spec.flow_limits.clone(),
                 server_ids: self.server_ids(),
-                source_rules: self.vip.spec.source_rules.clone(),
+                source_rules: Arc::clone(&self.source_rules),
             },
             track: self.vip.spec.track,
             window: self.vip.window(),

@@ -1,6 +1,6 @@
 //! The table of source rules: which clients of a service are refused or have a real of their own.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use lb_common::{
     limits::MAX_SOURCE_RULES,
@@ -21,6 +21,29 @@ use crate::{backend::TableBackend, error::DataplaneError};
 pub(crate) struct SourceRuleIndex {
     /// By service: [`Rule::number`].
     rules: BTreeMap<u32, BTreeMap<SourceKey, u32>>,
+    /// By service: what its part of the table was made from.
+    made_from: BTreeMap<u32, MadeFrom>,
+}
+
+/// What a service's part of the table was made from. While that is the same there is nothing to do.
+#[derive(Debug, PartialEq)]
+struct MadeFrom {
+    rules: Arc<[SourceRule]>,
+    /// The indices of the reals that rules name, in the order of the rules.
+    named: Vec<Option<u16>>,
+}
+
+impl MadeFrom {
+    fn new(rules: &Arc<[SourceRule]>, reals: &BTreeMap<RealId, u16>) -> MadeFrom {
+        let named = rules.iter().filter_map(|rule| match rule.action {
+            SourceAction::Real(real) => Some(reals.get(&real).copied()),
+            SourceAction::Allow | SourceAction::Deny => None,
+        });
+        MadeFrom {
+            named: named.collect(),
+            rules: Arc::clone(rules),
+        }
+    }
 }
 
 impl SourceRuleIndex {
@@ -55,8 +78,12 @@ impl SourceRuleIndex {
     pub fn check_room(
         &self,
         service: Option<u32>,
-        rules: &[SourceRule],
+        rules: &Arc<[SourceRule]>,
     ) -> Result<(), DataplaneError> {
+        let made_from = service.and_then(|service| self.made_from.get(&service));
+        if made_from.is_some_and(|made_from| made_from.rules == *rules) {
+            return Ok(());
+        }
         // While they change, a service's old and new rules are in the table.
         let own = service.and_then(|service| Some((service, self.rules.get(&service)?)));
         let new = match own {
@@ -85,9 +112,14 @@ impl SourceRuleIndex {
         &mut self,
         backend: &mut B,
         service: u32,
-        rules: &[SourceRule],
+        rules: &Arc<[SourceRule]>,
         reals: &BTreeMap<RealId, u16>,
     ) -> Result<(), DataplaneError> {
+        let made_from = MadeFrom::new(rules, reals);
+        if self.made_from.get(&service) == Some(&made_from) {
+            return Ok(());
+        }
+        self.made_from.remove(&service);
         let wanted: BTreeMap<SourceKey, u32> = rules
             .iter()
             .map(|rule| (key_of(service, rule), number_of(rule, reals)))
@@ -112,6 +144,9 @@ impl SourceRuleIndex {
         if own.is_empty() {
             self.rules.remove(&service);
         }
+        if !rules.is_empty() {
+            self.made_from.insert(service, made_from);
+        }
         Ok(())
     }
 
@@ -124,7 +159,7 @@ impl SourceRuleIndex {
         backend: &mut B,
         service: u32,
     ) -> Result<(), DataplaneError> {
-        self.set(backend, service, &[], &BTreeMap::new())
+        self.set(backend, service, &Arc::default(), &BTreeMap::new())
     }
 }
 

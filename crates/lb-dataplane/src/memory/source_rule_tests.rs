@@ -1,6 +1,9 @@
 //! Rules about sources, while the service changes and agents are restarted.
 
-use lb_common::reason::{ChosenBy, Reason};
+use lb_common::{
+    reason::{ChosenBy, Reason},
+    tables::source_rule::SourceKey,
+};
 
 use super::testbed::{Testbed, address};
 use crate::{Dataplane as _, Terms};
@@ -74,4 +77,31 @@ fn the_next_agent_goes_on_and_nothing_is_left_behind() {
     let vip = bed.spec.vip;
     bed.plane.remove_service(&vip).unwrap();
     assert_eq!(bed.used(TABLE), 0);
+}
+
+#[test]
+fn rules_that_stay_are_not_made_again() {
+    let mut bed = testbed();
+    let count = 100_000_u32;
+    let rules = (0..count).map(|number| {
+        let address = std::net::Ipv4Addr::from(0x0B00_0000 + number * 256);
+        format!("{address}/24=deny").parse().unwrap()
+    });
+    bed.spec.terms.source_rules = rules.collect();
+    bed.set();
+    assert_eq!(bed.used(TABLE), u64::from(count));
+    assert_eq!(bed.of([11, 0, 0, 1]), (true, None));
+    // What the table has is not looked at while rules and the reals that they name are the same ones ...
+    let key = SourceKey::new(1, [11, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0], 24);
+    let tables = bed.plane.engine.backend_mut().tables_mut();
+    assert!(tables.source_rules.remove(&key).is_some());
+    bed.set();
+    assert_eq!(bed.of([11, 0, 0, 1]), (false, None));
+    // ... and a rule that is added does not touch the others.
+    let mut more = bed.spec.terms.source_rules.to_vec();
+    more.push("203.0.113.0/24=deny".parse().unwrap());
+    bed.spec.terms.source_rules = more.into();
+    bed.set();
+    assert_eq!(bed.of([203, 0, 113, 1]), (true, None));
+    assert_eq!(bed.of([11, 0, 1, 1]), (true, None));
 }
