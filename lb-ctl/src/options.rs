@@ -12,7 +12,7 @@ use lb_model::{
 
 use crate::{components, failure::Failure};
 
-/// The word that removes a component or a table.
+/// The word that removes a component, a table or a choice without a default.
 const NONE: &str = "none";
 /// The form of a list's items that are words of settings.
 const TABLE: &str = "table";
@@ -127,8 +127,15 @@ fn option(field: Field) -> Arg {
         let values = choices
             .iter()
             .map(|(name, help)| PossibleValue::new(*name).help(*help));
-        let parser = clap::builder::PossibleValuesParser::new(values);
-        return arg.value_parser(clap::builder::TypedValueParser::map(parser, Value::String));
+        // A choice without a default can be taken back.
+        let is_optional = field.default == Some(Value::Null);
+        let none = is_optional.then(|| PossibleValue::new(NONE).help("As without the setting."));
+        let parser = clap::builder::PossibleValuesParser::new(values.chain(none));
+        let read = move |text: String| match &*text {
+            NONE if is_optional => Value::Null,
+            _ => Value::String(text),
+        };
+        return arg.value_parser(clap::builder::TypedValueParser::map(parser, read));
     }
     arg.value_parser(move |text: &str| read(&field, text))
 }

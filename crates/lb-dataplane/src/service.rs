@@ -63,7 +63,7 @@ impl ServerIds {
 pub struct ServiceSpec {
     /// Its name.
     pub vip: VipKey,
-    /// How packets reach its reals.
+    /// How packets reach its reals, those in [`Terms::modes`] excepted.
     pub forward: Forward,
     /// What else is done with its packets.
     pub terms: Terms,
@@ -79,11 +79,13 @@ pub struct ServiceSpec {
     pub ring: Arc<[u16]>,
 }
 
-/// What is done with a service's packets, whatever its reals are.
+/// What else is done with a service's packets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Terms {
     /// What of a packet decides which slot its flow has.
     pub hash: Hash,
+    /// The forwarding modes of reals that have one of their own.
+    pub modes: BTreeMap<RealId, Forward>,
     /// The source of what mode `nat` sends.
     pub source: NatSource,
     /// What happens to packets that no real takes.
@@ -163,6 +165,22 @@ fn limits_record(limits: &FlowLimits) -> flow_limits::FlowLimits {
 }
 
 impl ServiceSpec {
+    /// How packets reach this real.
+    #[must_use]
+    pub fn mode_of(&self, real: RealId) -> Forward {
+        self.terms.modes.get(&real).copied().unwrap_or(self.forward)
+    }
+
+    /// Whether packets may be translated: its mode, or that of one of its reals, is `nat`.
+    #[must_use]
+    pub fn translates(&self) -> bool {
+        self.forward == Forward::Nat
+            || self
+                .reals
+                .iter()
+                .any(|real| self.mode_of(*real) == Forward::Nat)
+    }
+
     /// What happens to the flows of a dead real; `None` if the real is alive. UDP knows no reset: its flows
     /// are rehashed.
     #[must_use]

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use crate::component::Component;
+use crate::options::Forward;
 use crate::settings::{FieldError, Map, NOT_SET, Settings as _};
 use crate::vip::{VipKey, check_unicast};
 
@@ -25,7 +26,7 @@ crate::choice! {
         /// To the real's own address, like any packet.
         Direct = "direct",
         /// To the VIP's address, forwarded to the real like clients' packets. It detects a real whose decapsulation, VIP
-        /// address or MSS is wrong.
+        /// address or MSS is wrong. In mode `nat` those go to the real's own address, and so do probes: as with `direct`.
         Tunnel = "tunnel",
     }
 }
@@ -147,12 +148,13 @@ crate::settings! {
 }
 
 impl CheckOverride {
-    /// Returns how the probe's packets reach this real.
+    /// Returns how the probe's packets reach this real, which has this forwarding mode. In mode `nat` clients' packets go to
+    /// the real's own address, and so do probes.
     #[must_use]
-    pub fn via(&self, check: &Check) -> Via {
+    pub fn via(&self, check: &Check, mode: Forward) -> Via {
         match self.address {
-            Some(_) => Via::Direct,
-            None => self.via.unwrap_or(check.via),
+            None if mode != Forward::Nat => self.via.unwrap_or(check.via),
+            _ => Via::Direct,
         }
     }
 }

@@ -103,7 +103,8 @@ mod tests {
             (
                 mask(&["*"]),
                 json!({
-                    "weight": 7, "drained": true, "evacuated": null, "server_id": null, "check": null, "load": null
+                    "weight": 7, "mode": null, "drained": true, "evacuated": null, "server_id": null, "check": null,
+                    "load": null
                 }),
             ),
         ] {

@@ -4,7 +4,12 @@ use std::sync::Arc;
 
 use lb_model::vip::{RealId, VipKey};
 
-use super::{batch::LOGGED_EACH, event::What, owner::Owner, service::Fallback};
+use super::{
+    batch::LOGGED_EACH,
+    event::What,
+    owner::Owner,
+    service::{Fallback, StandIn},
+};
 use crate::weights::{Steered, all_down, effective};
 use lb_model::intent::{Vip, WhenEmpty};
 
@@ -155,7 +160,11 @@ impl Owner {
         standing_in
             .reals
             .iter()
-            .map(|(id, real)| (*id, effective(*id, &real.spec, steered).weight))
+            .map(|(id, real)| StandIn {
+                id: *id,
+                weight: effective(*id, &real.spec, steered).weight,
+                mode: real.spec.mode,
+            })
             .collect()
     }
 

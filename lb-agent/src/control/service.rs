@@ -1,6 +1,7 @@
 //! From one VIP and its steered weights to effective weights, the ring and the service for the data plane. Pure.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Instant, SystemTime},
 };
@@ -9,7 +10,7 @@ use super::view::RealState;
 use crate::weights::{Effective, Steered, all_down, effective};
 use lb_dataplane::{ServerIds, ServiceSpec, Terms};
 use lb_model::intent::{Real, Vip, WhenEmpty};
-use lb_model::{source_rule::SourceRule, vip::RealId};
+use lb_model::{options::Forward, source_rule::SourceRule, vip::RealId};
 use lb_steering::ring;
 
 /// A VIP with everything that is derived from it.
@@ -21,6 +22,8 @@ pub struct Service {
     pub reals: Vec<RealId>,
     /// How many of `reals` are its own.
     pub own: usize,
+    /// The forwarding modes of those that have one of their own.
+    pub modes: BTreeMap<RealId, Forward>,
     /// What each gets.
     pub effective: Vec<Effective>,
     /// Share of the ring of each, 0 to 1.
@@ -35,8 +38,19 @@ pub struct Service {
     source_rules: Arc<[SourceRule]>,
 }
 
-/// Reals that stand in when all of a VIP's own are dead, with their weights.
-pub type Fallback = Vec<(RealId, u32)>;
+/// Reals that stand in when all of a VIP's own are dead.
+pub type Fallback = Vec<StandIn>;
+
+/// A real of another VIP that stands in.
+#[derive(Clone, Copy, Debug)]
+pub struct StandIn {
+    /// Its name.
+    pub id: RealId,
+    /// Its weight.
+    pub weight: u32,
+    /// The forwarding mode that it has by itself; without one, packets reach it in the mode of the VIP that it stands in for.
+    pub mode: Option<Forward>,
+}
 
 impl Service {
     /// Computes the ring. `before` is the service as it was: its ring is kept if nothing that it depends on has changed, a
@@ -51,7 +65,12 @@ impl Service {
         before: Option<&Service>,
         now: SystemTime,
     ) -> Self {
-        let (reals, own, effective) = members(&vip, steered, fallback);
+        let Members {
+            reals,
+            own,
+            modes,
+            effective,
+        } = members(&vip, steered, fallback);
         let source_rules = before
             .filter(|before| {
                 Arc::ptr_eq(&before.vip, &vip)
@@ -95,6 +114,7 @@ impl Service {
                 vip,
                 reals,
                 own,
+                modes,
                 effective,
                 shares,
                 quiet_since,
@@ -126,6 +146,7 @@ impl Service {
             vip,
             reals,
             own,
+            modes,
             effective,
             shares,
             quiet_since,
@@ -138,12 +159,18 @@ impl Service {
     /// A VIP that is in no table: its reals have no share.
     #[must_use]
     pub fn without_ring(vip: Arc<Vip>, steered: Option<&Steered>, now: SystemTime) -> Self {
-        let (reals, own, effective) = members(&vip, steered, Fallback::new());
+        let Members {
+            reals,
+            own,
+            modes,
+            effective,
+        } = members(&vip, steered, Fallback::new());
         let shares = vec![0.0; reals.len()];
         Service {
             vip,
             reals,
             own,
+            modes,
             effective,
             quiet_since: vec![None; shares.len()],
             since: vec![now; shares.len()],
@@ -205,6 +232,7 @@ impl Service {
             forward: self.vip.spec.forward,
             terms: Terms {
                 hash: self.vip.spec.hash,
+                modes: self.modes.clone(),
                 source: self.vip.spec.source,
                 when_empty: in_tables(self.vip.spec.when_empty),
                 flow_limits: self.vip.spec.flow_limits.clone(),
@@ -226,26 +254,39 @@ impl Service {
     }
 }
 
-fn members(
-    vip: &Vip,
-    steered: Option<&Steered>,
-    fallback: Fallback,
-) -> (Vec<RealId>, usize, Vec<Effective>) {
-    let (mut reals, mut found): (Vec<RealId>, Vec<Effective>) = vip
+/// The reals of a service, as [`Service`] has them.
+struct Members {
+    reals: Vec<RealId>,
+    own: usize,
+    modes: BTreeMap<RealId, Forward>,
+    effective: Vec<Effective>,
+}
+
+fn members(vip: &Vip, steered: Option<&Steered>, fallback: Fallback) -> Members {
+    let (reals, found): (Vec<RealId>, Vec<Effective>) = vip
         .reals
         .iter()
         .map(|(id, real)| (*id, effective(*id, &real.spec, steered)))
         .unzip();
-    let own = reals.len();
+    let modes = vip.reals.iter();
+    let modes = modes.filter_map(|(id, real)| Some((*id, real.spec.mode?)));
+    let mut members = Members {
+        own: reals.len(),
+        modes: modes.collect(),
+        reals,
+        effective: found,
+    };
     if all_down(vip, steered) {
-        for (address, weight) in fallback {
-            if !vip.reals.contains_key(&address) && vip.can_reach(address.address) {
-                reals.push(address);
-                found.push(Effective { weight, up: true });
+        for StandIn { id, weight, mode } in fallback {
+            let reached_by = mode.unwrap_or(vip.spec.forward);
+            if !vip.reals.contains_key(&id) && vip.can_reach(id.address, reached_by) {
+                members.reals.push(id);
+                members.modes.extend(mode.map(|mode| (id, mode)));
+                members.effective.push(Effective { weight, up: true });
             }
         }
     }
-    (reals, own, found)
+    members
 }
 
 /// What the data plane does without a real: a fallback's reals are in the ring.

@@ -3,7 +3,11 @@
 use std::{collections::BTreeMap, io, net::IpAddr};
 
 use lb_dataplane::{InterfaceStatus, host};
-use lb_model::{check::Via, options::Forward, vip::VipKey};
+use lb_model::{
+    check::Via,
+    options::{Forward, NatSource},
+    vip::VipKey,
+};
 
 use crate::{
     control::{RealState, StatsView, StatusView},
@@ -47,8 +51,8 @@ pub struct InterfaceFacts {
 pub struct VipFacts {
     /// Its name.
     pub vip: VipKey,
-    /// How packets reach its reals.
-    pub forward: Forward,
+    /// Whether its `source` is `client`.
+    pub keeps_source: bool,
     /// How its reals are probed; `None` if they are not.
     pub check: Option<Via>,
     /// Its reals.
@@ -60,6 +64,8 @@ pub struct VipFacts {
 pub struct RealFacts {
     /// Its address.
     pub address: IpAddr,
+    /// How packets reach it.
+    pub forward: Forward,
     /// Its state.
     pub state: RealState,
     /// Why its last probe failed; `None` if it did not.
@@ -176,11 +182,25 @@ impl Facts {
             let spec = &view.vip.spec;
             VipFacts {
                 vip,
-                forward: spec.forward,
-                check: spec.check.as_ref().map(|check| check.via),
+                keeps_source: spec.source == NatSource::Client,
+                check: spec.check.as_ref().map(|check| {
+                    // Probes of reals of mode `nat` are direct.
+                    let mut modes =
+                        (view.vip.reals.values()).map(|real| view.vip.mode_of(&real.spec));
+                    if modes.len() > 0 && modes.all(|mode| mode == Forward::Nat) {
+                        Via::Direct
+                    } else {
+                        check.via
+                    }
+                }),
                 reals: (view.reals.iter())
                     .map(|real| RealFacts {
                         address: real.address.address,
+                        forward: view
+                            .vip
+                            .reals
+                            .get(&real.address)
+                            .map_or(spec.forward, |real| view.vip.mode_of(&real.spec)),
                         state: real.state,
                         probe_failure: snapshots
                             .get(&(vip, real.address))

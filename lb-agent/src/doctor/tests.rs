@@ -21,10 +21,11 @@ fn sound() -> Facts {
         }],
         vips: vec![VipFacts {
             vip: "10.0.0.1:80/tcp".parse().unwrap(),
-            forward: Forward::Ipip,
+            keeps_source: false,
             check: Some(Via::Tunnel),
             reals: vec![RealFacts {
                 address: [10, 1, 0, 2].into(),
+                forward: Forward::Ipip,
                 state: RealState::Active,
                 probe_failure: None,
             }],
@@ -82,7 +83,7 @@ fn a_sound_balancer_has_no_findings() {
 #[test]
 fn each_fault_of_a_balancer_is_found_with_what_mends_it() {
     type Fault = fn(&mut Facts);
-    let faults: [(&str, &str, &str, Fault); 20] = [
+    let faults: [(&str, &str, &str, Fault); 22] = [
         ("attachment", "problem", "ip link", |facts| {
             facts.interfaces[0].link = None;
         }),
@@ -123,6 +124,20 @@ fn each_fault_of_a_balancer_is_found_with_what_mends_it() {
         ("reals", "note", "lbctl set-vip", |facts| {
             facts.vips[0].check = Some(Via::Direct);
         }),
+        // The other real of the VIP adds nothing.
+        ("mtu", "note", "ip link set eth0 mtu 1528", |facts| {
+            facts.interfaces[0].link = Some(link(1_500));
+            let mut other = facts.vips[0].reals[0].clone();
+            other.forward = Forward::L2;
+            facts.vips[0].reals[0].forward = Forward::Gue;
+            facts.vips[0].reals.push(other);
+        }),
+        (
+            "reals",
+            "note",
+            "lbctl set-vip 10.0.0.1:80/tcp --source balancer",
+            |facts| facts.vips[0].keeps_source = true,
+        ),
         ("reals", "warning", "lbctl add-real", |facts| {
             facts.vips[0].reals.clear();
         }),
@@ -158,7 +173,7 @@ fn each_fault_of_a_balancer_is_found_with_what_mends_it() {
         ("kernel", "problem", "install a newer", |facts| {
             facts.host.kernel = "5.10.0".to_owned();
             facts.vips[0].check = Some(Via::Direct);
-            facts.vips[0].forward = Forward::L2;
+            facts.vips[0].reals[0].forward = Forward::L2;
         }),
         ("kernel", "warning", "lbctl set-vip", |facts| {
             facts.host.kernel = "6.1.0-56-amd64".to_owned();
@@ -186,6 +201,20 @@ fn each_fault_of_a_balancer_is_found_with_what_mends_it() {
         assert_eq!((*name, *how_bad), (check, severity), "{command}");
         assert!(command.contains(mend), "{command} and not {mend}");
     }
+}
+
+#[test]
+fn a_real_of_mode_nat_needs_no_vip() {
+    let mut facts = sound();
+    facts.vips[0].keeps_source = true;
+    facts.vips[0].reals[0].forward = Forward::Nat;
+    assert_eq!(found(BALANCER, &facts), []);
+    facts.vips[0].reals[0].probe_failure = Some("timed out".to_owned());
+    let found = found(BALANCER, &facts);
+    let [("reals", "problem", mend)] = &found[..] else {
+        panic!("{found:#?}");
+    };
+    assert!(mend.contains("look at the server on 10.1.0.2"), "{mend}");
 }
 
 #[test]

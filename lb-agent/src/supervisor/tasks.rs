@@ -128,7 +128,7 @@ impl RealTasks {
                 check,
                 &real.check,
                 &vip.address,
-                address,
+                (address, vip.mode_of(real)),
                 mark.unwrap_or_default(),
             ),
             check: check.clone(),
@@ -201,6 +201,7 @@ impl RealTasks {
 
 /// Whether a real is probed through the tunnel.
 pub(super) fn is_tunnelled(vip: &Vip, real: &RealSpec) -> bool {
-    let tunnelled = |check| !real.check.disabled && real.check.via(check) == Via::Tunnel;
+    let tunnelled =
+        |check| !real.check.disabled && real.check.via(check, vip.mode_of(real)) == Via::Tunnel;
     vip.spec.check.as_ref().is_some_and(tunnelled)
 }

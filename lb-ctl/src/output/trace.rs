@@ -211,7 +211,10 @@ impl PacketTrace {
             _ => {}
         }
         if let Some(real) = &simulation.real {
-            line("real", real.clone());
+            let of = self.real_state.as_ref().and_then(|why| why.real.as_ref());
+            let mode = of.and_then(|real| real.mode());
+            let mode = mode.map_or_else(String::new, |mode| format!(", by {mode}"));
+            line("real", format!("{real}{mode}"));
             line("chosen by", self.rule().to_owned());
         }
         if let Some(why) = &self.real_state

@@ -14,6 +14,8 @@ use crate::{components, names};
 
 /// The owner of objects that nobody in particular added; it is not shown where all objects have it.
 const DEFAULT_OWNER: &str = "api";
+/// Place of the forwarding mode in a line of `list`.
+const FORWARD: usize = 1;
 
 /// Settings in the order of their definition, components as words. Absent settings are `null`.
 #[derive(Debug, Default, PartialEq)]
@@ -154,6 +156,13 @@ impl From<&v1::Real> for Real {
     }
 }
 
+impl Real {
+    /// Returns the forwarding mode that it has by itself, if it has one.
+    pub fn mode(&self) -> Option<String> {
+        Some(self.settings.text("mode")).filter(|mode| !mode.is_empty())
+    }
+}
+
 impl Human for Real {
     fn human(&self) -> String {
         let drained = match (self.drained, self.evacuated) {
@@ -161,8 +170,12 @@ impl Human for Real {
             (true, false) => ", drained",
             (true, true) => ", drained and evacuated",
         };
+        let mode = match self.mode() {
+            Some(mode) => format!("{mode}, "),
+            None => String::new(),
+        };
         format!(
-            "real {}: weight {}, effective {}, {}{drained}, {} of the ring\n",
+            "real {}: {mode}weight {}, effective {}, {}{drained}, {} of the ring\n",
             self.address,
             self.weight,
             self.effective_weight,
@@ -265,7 +278,8 @@ impl Human for Vips {
             let mut head = vec![vip.vip.clone()];
             head.extend(["forward", "ring", "track", "window"].map(|name| vip.settings.text(name)));
             let none = || {
-                let mut row = ["-"; 5].map(str::to_owned).to_vec();
+                let mut row = vec![vip.settings.text("forward")];
+                row.extend(["-"; 5].map(str::to_owned));
                 row.push(vip.owner.clone());
                 vec![row]
             };
@@ -279,6 +293,7 @@ impl Human for Vips {
                         format!("{} ({})", real.weight, real.effective_weight)
                     };
                     vec![
+                        real.mode().unwrap_or_else(|| vip.settings.text("forward")),
                         real.address.clone(),
                         weight,
                         real.state.to_owned(),
@@ -294,6 +309,8 @@ impl Human for Vips {
             reals.into_iter().map(move |mut real| {
                 let mut row = head.clone();
                 let owner = real.pop().unwrap_or_default();
+                // How packets reach this real.
+                row[FORWARD] = real.remove(0);
                 row.extend(real);
                 if owned {
                     row.push(if owner == of_vip {
@@ -325,5 +342,74 @@ impl Human for Vips {
             columns.push(("DESCRIPTION", false));
         }
         table::layout(&columns, rows)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vip(reals: Vec<v1::Real>) -> Vip {
+        Vip::from(&v1::Vip {
+            id: Some(v1::VipId {
+                address: "10.0.0.1".to_owned(),
+                port: 80,
+                protocol: v1::Protocol::Tcp.into(),
+                ..v1::VipId::default()
+            }),
+            spec: Some(v1::VipSpec {
+                forward: Some(v1::Forward::L2.into()),
+                ..v1::VipSpec::default()
+            }),
+            reals,
+            ..v1::Vip::default()
+        })
+    }
+
+    fn real(address: &str, mode: Option<v1::Forward>) -> v1::Real {
+        v1::Real {
+            address: address.to_owned(),
+            spec: Some(v1::RealSpec {
+                mode: mode.map(Into::into),
+                ..v1::RealSpec::default()
+            }),
+            ..v1::Real::default()
+        }
+    }
+
+    #[test]
+    fn each_real_is_listed_with_its_own_mode_or_the_vips() {
+        let reals = vec![
+            real("10.1.0.2", None),
+            real("10.1.0.3", Some(v1::Forward::Gue)),
+        ];
+        let text = Vips(vec![vip(reals), vip(Vec::new())]).human();
+        let rows: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(rows[0][..2], ["VIP", "FORWARD"]);
+        for (row, mode, address) in [
+            (&rows[1], "l2", "10.1.0.2"),
+            (&rows[2], "gue", "10.1.0.3"),
+            (&rows[3], "l2", "-"),
+        ] {
+            assert_eq!((row[0], row[1]), ("10.0.0.1:80/tcp", mode), "{text}");
+            assert!(row.contains(&address), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_mode_of_its_own_is_told() {
+        let told = |mode| Real::from(&real("10.1.0.2", mode));
+        assert!(
+            told(Some(v1::Forward::Nat))
+                .human()
+                .starts_with("real 10.1.0.2: nat, weight ")
+        );
+        assert!(told(None).human().starts_with("real 10.1.0.2: weight "));
+        let json = |mode| serde_json::to_value(told(mode)).unwrap();
+        assert_eq!(json(Some(v1::Forward::L2))["mode"], "l2");
+        assert_eq!(json(None).get("mode"), None);
     }
 }

@@ -51,6 +51,17 @@ fn add_real(weight: Option<u32>) -> Change {
     })
 }
 
+/// The same change with a real's forwarding mode.
+fn in_mode(mut change: Change, mode: Option<v1::Forward>) -> Change {
+    let spec = match &mut change {
+        Change::AddReal(request) => request.spec.as_mut(),
+        Change::UpdateReal(request) => request.spec.as_mut(),
+        other => panic!("{other:?}"),
+    };
+    spec.unwrap().mode = mode.map(Into::into);
+    change
+}
+
 #[test]
 fn each_verb_asks_for_what_was_typed_and_nothing_else() {
     let agent = Agent::start();
@@ -126,6 +137,18 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
         (
             "add-real 10.0.0.1:80/tcp 10.1.0.2 --weight 0",
             add_real(Some(0)),
+        ),
+        (
+            "add-real 10.0.0.1:80/tcp 10.1.0.2 --mode gue",
+            in_mode(add_real(None), Some(v1::Forward::Gue)),
+        ),
+        (
+            "set-real 10.0.0.1:80/tcp 10.1.0.2 --mode nat",
+            in_mode(update(None, None, "mode"), Some(v1::Forward::Nat)),
+        ),
+        (
+            "set-real 10.0.0.1:80/tcp 10.1.0.2 --mode none",
+            in_mode(update(None, None, "mode"), None),
         ),
         (
             "set-real 10.0.0.1:80/tcp 10.1.0.2 --weight 7",

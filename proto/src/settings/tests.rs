@@ -58,6 +58,11 @@ fn every_choice_is_a_value_of_its_enumeration() {
             assert_eq!(to_map(&message, &VipSpec::fields()), Ok(settings));
         }
     }
+    for (name, _) in Forward::NAMES {
+        let settings = map(json!({ "mode": name }));
+        let message: v1::RealSpec = from_map(&settings, &RealSpec::fields()).unwrap();
+        assert_eq!(to_map(&message, &RealSpec::fields()), Ok(settings));
+    }
     for (name, _) in ServerIdMethod::NAMES {
         let settings = map(json!({ "server_ids": [name] }));
         let message: v1::VipSpec = from_map(&settings, &VipSpec::fields()).unwrap();

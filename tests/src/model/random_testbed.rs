@@ -35,7 +35,7 @@ pub const STATIONS: [[u8; 6]; 3] = [
     [0x00, 0, 0x5E, 0, 1, 7],
 ];
 
-/// How the reals of a service are reached.
+/// How the reals of a service are reached, and whether their addresses are IPv4. With `L2` they have the VIP's family.
 const MODES: [(Mode, bool); 5] = [
     (Mode::Ipip, true),
     (Mode::Ipip, false),
@@ -93,12 +93,22 @@ pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
                         &mut testbed,
                         &mut random,
                         name,
-                        mode,
-                        reals_v4 && (mode != Mode::L2 || v4),
+                        &[(mode, reals_v4)],
                         track_all,
                     );
                     names.push(name);
                 }
+            }
+            // Reals of one service with modes of their own.
+            for (port, track_all) in [(80, false), (443, true), (0, false)] {
+                let address = address(v4, names.len());
+                let name = VipName {
+                    address,
+                    port,
+                    protocol,
+                };
+                add_service(&mut testbed, &mut random, name, &MODES, track_all);
+                names.push(name);
             }
         }
     }
@@ -109,7 +119,13 @@ pub fn random_testbed(seed: u64) -> (Testbed, Vec<VipName>) {
             port: 80 + slots as u16,
             protocol: 6,
         };
-        add_service(&mut testbed, &mut random, name, Mode::Ipip, true, false);
+        add_service(
+            &mut testbed,
+            &mut random,
+            name,
+            &[(Mode::Ipip, true)],
+            false,
+        );
         let service = testbed.services.last_mut().expect("just added");
         service.slots = slots;
         let first_real = testbed.reals.len() - REALS_PER_SERVICE;
@@ -135,12 +151,15 @@ fn add_service(
     testbed: &mut Testbed,
     random: &mut Random,
     name: VipName,
-    mode: Mode,
-    reals_v4: bool,
+    modes: &[(Mode, bool)],
     track_all: bool,
 ) {
     let service = testbed.services.len() as u32;
-    for _ in 0..REALS_PER_SERVICE {
+    for (mode, reals_v4) in modes.iter().copied().cycle().take(REALS_PER_SERVICE) {
+        let reals_v4 = match mode {
+            Mode::L2 => name.address.is_ipv4(),
+            Mode::Ipip | Mode::Gue => reals_v4,
+        };
         let number = testbed.reals.len() as u32;
         let (address, source): (IpAddr, IpAddr) = if reals_v4 {
             (

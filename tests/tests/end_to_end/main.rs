@@ -19,6 +19,7 @@ mod kernel_log;
 mod long_lived;
 mod metrics;
 mod migration;
+mod modes;
 mod nat;
 mod numbered;
 mod ondown;
@@ -107,6 +108,8 @@ fn main() -> ExitCode {
             kernel_log::nothing_is_logged_by_default,
             long_lived::connections_whose_real_lives_survive_everything,
             migration::no_packet_is_lost_or_doubled_while_tables_change_their_layout,
+            modes::reals_of_four_modes_answer_behind_one_vip,
+            modes::a_service_moves_from_one_mode_to_another_real_by_real,
             nat::reals_without_a_vip_serve_by_their_own_addresses,
             nat::flows_of_other_reals_go_on_when_one_dies,
             nat::the_balancer_may_be_between_clients_and_reals,
@@ -157,6 +160,7 @@ fn main() -> ExitCode {
             TCX,
             tests![
                 doctor::what_is_wrong_with_a_balancer_is_found_and_mended,
+                modes::probes_take_the_way_of_their_reals_mode,
                 doctor::a_real_without_its_program_is_found_from_both_ends,
                 ondown::probes::probes_reach_their_real_in_every_mode,
                 ondown::probes::a_real_that_clients_cannot_reach_fails_though_it_answers_directly,

@@ -8,6 +8,7 @@ use lb_tests::{
     server::{BIG_FILE, Nginx, StandardServer as _, UdpEcho, WebAndBroker},
     wait_for,
 };
+use tempfile::TempDir;
 
 use crate::fixture::{
     HTTP_V4, HTTP_V6, MQTT_V4, MQTT_V6, PATIENCE, assert_no_failure, endless, target,
@@ -18,6 +19,11 @@ const UDP_V6: &str = "[2001:db8::30]:7/udp";
 
 /// Starts an agent whose source addresses are those of the balancer's host.
 fn agent_of(balancer: &Host, interfaces: &[&str]) -> Agent {
+    agent_with_file(balancer, interfaces).0
+}
+
+/// The same with the folder of its configuration file, without which it cannot start again.
+pub fn agent_with_file(balancer: &Host, interfaces: &[&str]) -> (Agent, TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("lb.toml");
     let sources = format!(
@@ -30,7 +36,7 @@ fn agent_of(balancer: &Host, interfaces: &[&str]) -> Agent {
         arguments: vec!["--config".to_owned(), file.display().to_string()],
         ..AgentOptions::default()
     };
-    Agent::start(balancer, options).unwrap()
+    (Agent::start(balancer, options).unwrap(), folder)
 }
 
 /// Adds a VIP of mode `nat` with these reals, and waits until their next hops are known.

@@ -6,6 +6,7 @@ use std::{collections::HashMap, io, net::SocketAddr};
 use lb_model::{
     check::{Check, CheckOverride, Via},
     intent::Vip,
+    options::Forward,
     vip::VipKey,
 };
 use nix::sys::resource::{Resource, getrlimit};
@@ -98,18 +99,19 @@ impl Demand {
     pub fn add(&mut self, vip: &Vip) {
         let Some(check) = &vip.spec.check else { return };
         for real in vip.reals.values() {
-            self.add_real(&vip.address, check, &real.spec.check);
+            let mode = vip.mode_of(&real.spec);
+            self.add_real(&vip.address, check, &real.spec.check, mode);
         }
     }
 
-    fn add_real(&mut self, vip: &VipKey, check: &Check, change: &CheckOverride) {
+    fn add_real(&mut self, vip: &VipKey, check: &Check, change: &CheckOverride, mode: Forward) {
         if change.disabled {
             return;
         }
         self.probes += 1;
         if check.probe.kind == "udp" {
             self.datagrams += 1;
-        } else if change.via(check) == Via::Tunnel {
+        } else if change.via(check, mode) == Via::Tunnel {
             let port = change.port.or(check.port).unwrap_or(vip.port);
             *self
                 .tunnelled
@@ -160,6 +162,12 @@ mod tests {
         ]);
         assert_eq!((demanded.probes, demanded.datagrams), (500, 150));
         assert_eq!(demanded.tunnelled(), 200);
+        let mut translated = vip("10.0.0.1:80/tcp", tunnel, 200);
+        for real in translated.reals.values_mut().take(150) {
+            real.spec.mode = Some(Forward::Nat);
+        }
+        let direct = demand(&[translated]);
+        assert_eq!((direct.probes, direct.tunnelled()), (200, 50));
         let shortages = |files, ports| Capacity { files, ports }.shortages(&demanded);
         assert_eq!(shortages(1_024, 28_232), Vec::<String>::new());
         let few = shortages(512, 28_232);

@@ -95,8 +95,8 @@ impl<B: TableBackend> Engine<B> {
         self.services.insert(ServiceEntry {
             index,
             vip,
-            // The records of its reals say which one it is.
-            forward: Forward::Ipip,
+            // The records of its reals say it.
+            translates: false,
             tracking: Tracking::adopted(vip.protocol, &record, now),
             terms: RecordTerms::of(&record),
             window: record.window,
@@ -123,12 +123,13 @@ impl<B: TableBackend> Engine<B> {
         match entry {
             Some(entry) if record.flags & DELETED == 0 => {
                 let id = id_of(&record);
-                if let Some(forward) = forward_of(&record) {
-                    entry.forward = forward;
-                }
+                // A record whose mode no option has gets the one that is wanted by the next change of its service.
+                let forward = forward_of(&record).unwrap_or_default();
+                entry.translates |= forward == Forward::Nat;
                 entry.reals.push(RealEntry {
                     index,
                     id,
+                    forward,
                     hop,
                     returned: None,
                     carried: false,

@@ -279,6 +279,7 @@ mod tests {
         let real = |index| RealEntry {
             index,
             id: IpAddr::from([10, 1, 0, index as u8]).into(),
+            forward: Forward::Ipip,
             hop: None,
             returned: None,
             carried: false,
@@ -288,7 +289,7 @@ mod tests {
         services.insert(ServiceEntry {
             index,
             vip: "10.0.0.1:80/tcp".parse().unwrap(),
-            forward: Forward::Ipip,
+            translates: false,
             tracking: Tracking::new(Protocol::Tcp, false, WINDOW, 0),
             terms: RecordTerms::default(),
             window: WINDOW,

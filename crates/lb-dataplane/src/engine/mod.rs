@@ -33,10 +33,7 @@ pub(crate) use quiescence::QUIESCENCE_TICKS;
 pub(crate) use slot::without_classes;
 
 use lb_common::tables::{PROBE_MARK, config::NAT, meta::FILTERS, vip::ECHO_SERVICE};
-use lb_model::{
-    options::Forward,
-    vip::{Protocol, RealId, VipKey},
-};
+use lb_model::vip::{Protocol, RealId, VipKey};
 
 use self::{
     address_resolution::AddressResolution,
@@ -219,11 +216,7 @@ impl<B: TableBackend> Engine<B> {
 
     /// Writes what packets must know of all services together.
     fn set_config_flags(&mut self) {
-        let translates = self
-            .services
-            .iter()
-            .any(|entry| entry.forward == Forward::Nat)
-            || self.nat_entries > 0;
+        let translates = self.services.iter().any(|entry| entry.translates) || self.nat_entries > 0;
         let nat = if translates { NAT } else { 0 };
         let flags = self.vips.config_flags() | self.wide.config_flags() | nat;
         self.backend.set_config_flags(flags);
@@ -304,10 +297,7 @@ impl<B: TableBackend> Engine<B> {
 
     /// Removes translated connections that have timed out, and looks whether there still are any.
     fn sweep_nat(&mut self, now: u32) {
-        let translates = self
-            .services
-            .iter()
-            .any(|entry| entry.forward == Forward::Nat);
+        let translates = self.services.iter().any(|entry| entry.translates);
         if !(translates || self.nat_entries > 0) || !reached(now, self.nat_sweep) {
             return;
         }
@@ -399,11 +389,11 @@ impl<B: TableBackend> Engine<B> {
         let mut changes = Vec::new();
         for entry in self.services.iter() {
             for (position, real) in entry.reals.iter().enumerate() {
-                if let Some(largest) = self.addresses.largest(real.id.address, entry.forward) {
+                if let Some(largest) = self.addresses.largest(real.id.address, real.forward) {
                     self.backend
                         .set_real_largest(u32::from(real.index), largest);
                 }
-                let hop = self.addresses.next_hop(real.id.address, entry.forward);
+                let hop = self.addresses.next_hop(real.id.address, real.forward);
                 // An adopted next hop is kept until its neighbour has answered or has failed to.
                 if hop.is_none() && self.addresses.is_awaited(real.id.address) {
                     continue;

@@ -191,6 +191,7 @@ impl RealTable {
 #[cfg(test)]
 mod tests {
     use lb_common::forward::IPIP;
+    use lb_model::options::Forward;
 
     use super::*;
     use crate::memory::MemoryBackend;
@@ -207,6 +208,7 @@ mod tests {
         RealEntry {
             index,
             id: "10.0.0.1".parse().unwrap(),
+            forward: Forward::Ipip,
             hop: None,
             returned: None,
             carried: false,

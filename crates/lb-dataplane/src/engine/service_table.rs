@@ -25,6 +25,8 @@ pub(crate) struct RealEntry {
     pub index: u16,
     /// Its name.
     pub id: RealId,
+    /// How packets reach it.
+    pub forward: Forward,
     /// Its next hop, if it is known.
     pub hop: Option<NextHop>,
     /// When it last came back from the dead, in ticks: a flow that was not heard of since does not count as
@@ -56,8 +58,8 @@ pub(crate) struct ServiceEntry {
     pub index: u32,
     /// Its name.
     pub vip: VipKey,
-    /// How packets reach its reals.
-    pub forward: Forward,
+    /// Whether packets may be translated: a real of it has mode `nat`.
+    pub translates: bool,
     /// Which flows get an entry in the flow table.
     pub tracking: Tracking,
     /// What is done with its packets.
@@ -324,7 +326,7 @@ mod tests {
         ServiceEntry {
             index,
             vip: vip.parse().unwrap(),
-            forward: Forward::Ipip,
+            translates: false,
             tracking: Tracking::new(Protocol::Tcp, false, 60, 0),
             terms: RecordTerms::default(),
             window: 60,

@@ -36,6 +36,10 @@ struct AddedReal {
     hop: Option<NextHop>,
 }
 
+/// The next hops of reals to which the change gives another forwarding mode: what one mode reaches by way of a router, another
+/// does not reach.
+type ChangedHops = HashMap<RealId, Option<NextHop>>;
+
 impl<B: TableBackend> Engine<B> {
     /// See [`crate::Dataplane::set_service`].
     ///
@@ -48,6 +52,7 @@ impl<B: TableBackend> Engine<B> {
         let current_slots = current.map_or(0, |entry| entry.ring.slots());
         let slots = table_slots(spec.ring.len(), current_slots);
         let added = self.resolve_added(spec);
+        let changed = self.resolve_changed(spec);
         let own = added
             .iter()
             .map(|real| real.id)
@@ -67,7 +72,7 @@ impl<B: TableBackend> Engine<B> {
             })
             .and_then(|()| {
                 let more_slots = if slots > current_slots { slots } else { 0 };
-                self.make_room(spec, is_new, &added, more_slots)
+                self.make_room(spec, is_new, (&added, &changed), more_slots)
             })
             .and_then(|()| {
                 if is_new {
@@ -82,7 +87,7 @@ impl<B: TableBackend> Engine<B> {
             }
             return Err(error);
         }
-        let indices = self.set_reals(spec, &added);
+        let indices = self.set_reals(spec, &added, &changed);
         self.set_ring(spec, slots, &indices);
         let appointed = self.set_appointed(spec, &indices);
         if !is_new {
@@ -121,10 +126,27 @@ impl<B: TableBackend> Engine<B> {
             .map(|id| AddedReal {
                 id,
                 hop: if wait {
-                    self.addresses.next_hop_soon(id.address, spec.forward)
+                    self.addresses.next_hop_soon(id.address, spec.mode_of(id))
                 } else {
-                    self.addresses.next_hop(id.address, spec.forward)
+                    self.addresses.next_hop(id.address, spec.mode_of(id))
                 },
+            })
+            .collect()
+    }
+
+    /// The reals of the service that get another forwarding mode, with their next hops.
+    fn resolve_changed(&self, spec: &ServiceSpec) -> ChangedHops {
+        let current = self.services.get(&spec.vip);
+        let reals = current.into_iter().flat_map(|entry| &entry.reals);
+        let wanted: HashSet<RealId> = spec.reals.iter().copied().collect();
+        reals
+            .filter(|real| wanted.contains(&real.id) && real.forward != spec.mode_of(real.id))
+            .map(|real| {
+                let address = real.id.address;
+                let hop = self.addresses.next_hop(address, spec.mode_of(real.id));
+                // As in `refresh_next_hops`: an adopted one is kept until its neighbour has answered or has failed to.
+                let is_kept = hop.is_none() && self.addresses.is_awaited(address);
+                (real.id, if is_kept { real.hop } else { hop })
             })
             .collect()
     }
@@ -134,10 +156,11 @@ impl<B: TableBackend> Engine<B> {
         &mut self,
         spec: &ServiceSpec,
         is_new: bool,
-        added: &[AddedReal],
+        (added, changed): (&[AddedReal], &ChangedHops),
         slots: u32,
     ) -> Result<(), DataplaneError> {
         let hops = added.iter().filter_map(|real| real.hop.as_ref());
+        let hops = hops.chain(changed.values().flatten());
         let sizes = self.backend.sizes();
         let grown = sizes.grown(
             self.services.table_size(u32::from(is_new)),
@@ -146,7 +169,7 @@ impl<B: TableBackend> Engine<B> {
             self.ring_space.table_size(slots),
         )?;
         let grown = grown.unwrap_or(sizes).with(Extras {
-            nat_connections: (spec.forward == Forward::Nat).then_some(self.nat_connections),
+            nat_connections: spec.translates().then_some(self.nat_connections),
             flow_limits: spec.terms.flow_limits.is_some(),
             server_ids: !spec.terms.server_ids.methods.is_empty(),
         });
@@ -169,7 +192,7 @@ impl<B: TableBackend> Engine<B> {
         let entry = ServiceEntry {
             index,
             vip: spec.vip,
-            forward: spec.forward,
+            translates: spec.translates(),
             tracking: Tracking::new(spec.vip.protocol, spec.track == Track::All, window, now),
             terms,
             window,
@@ -191,24 +214,48 @@ impl<B: TableBackend> Engine<B> {
     }
 
     /// Makes the service's reals those of the change; returns their indices in the change's order.
-    fn set_reals(&mut self, spec: &ServiceSpec, added: &[AddedReal]) -> Vec<u16> {
+    fn set_reals(
+        &mut self,
+        spec: &ServiceSpec,
+        added: &[AddedReal],
+        changed: &ChangedHops,
+    ) -> Vec<u16> {
         let now = self.backend.now();
         let Some(entry) = self.services.get_mut(&spec.vip) else {
             return Vec::new();
         };
         let mut reals: HashMap<RealId, RealEntry> =
             entry.reals.drain(..).map(|real| (real.id, real)).collect();
-        let changes_mode = entry.forward != spec.forward;
-        entry.forward = spec.forward;
+        let translated = std::mem::replace(&mut entry.translates, spec.translates());
+        let changes_translation = translated != entry.translates;
         for real in reals.values_mut() {
             let index = u32::from(real.index);
             let before = self.backend.real(index).flags;
-            let flags = real_flags(spec, real.id) | before & SHED;
+            // A real that is not wanted any more keeps its mode.
+            if changed.contains_key(&real.id) {
+                real.forward = spec.mode_of(real.id);
+            }
+            let flags = real_flags(spec, real.id, real.forward) | before & SHED;
+            let hop = changed.get(&real.id).copied().unwrap_or(real.hop);
+            // No packet meets the new mode with a next hop that only the old one can use.
+            let loses_hop = real.hop.is_some() && hop.is_none();
+            if loses_hop {
+                self.backend.set_real_next_hop(index, 0);
+            }
             if flags != before {
                 self.backend.set_real_flags(index, flags);
             }
+            if hop != real.hop {
+                if let Some(hop) = &hop {
+                    let place = self.next_hops.acquire(&mut self.backend, hop);
+                    self.backend.set_real_next_hop(index, place);
+                }
+                if let Some(old) = std::mem::replace(&mut real.hop, hop) {
+                    self.next_hops.release(&old, now);
+                }
+            }
             // Another mode takes other sizes; and a record of an earlier agent may have none.
-            if let Some(largest) = self.addresses.largest(real.id.address, spec.forward) {
+            if let Some(largest) = self.addresses.largest(real.id.address, real.forward) {
                 self.backend.set_real_largest(index, largest);
             }
             if is_dead(before) && !is_dead(flags) {
@@ -223,11 +270,12 @@ impl<B: TableBackend> Engine<B> {
             }
         }
         for &AddedReal { id, hop } in added {
-            let mut record = self.sources.record(id, spec.forward, entry.index);
-            record.flags = real_flags(spec, id);
+            let forward = spec.mode_of(id);
+            let mut record = self.sources.record(id, forward, entry.index);
+            record.flags = real_flags(spec, id, forward);
             record.largest = self
                 .addresses
-                .largest(id.address, spec.forward)
+                .largest(id.address, forward)
                 .unwrap_or_default();
             if let Some(hop) = &hop {
                 record.next_hop = self.next_hops.acquire(&mut self.backend, hop);
@@ -235,6 +283,7 @@ impl<B: TableBackend> Engine<B> {
             let real = RealEntry {
                 index: self.reals.insert(&mut self.backend, record),
                 id,
+                forward,
                 hop,
                 returned: None,
                 carried: false,
@@ -251,7 +300,11 @@ impl<B: TableBackend> Engine<B> {
             self.addresses.remove(real.id.address);
         }
         let indices = entry.reals.iter().map(|real| real.index).collect();
-        if changes_mode {
+        if changes_translation {
+            if translated {
+                // Answers of its connections are translated until the next sweep has counted those that are left.
+                self.nat_entries = self.nat_entries.max(1);
+            }
             self.set_config_flags();
         }
         indices
@@ -343,8 +396,8 @@ impl<B: TableBackend> Engine<B> {
 }
 
 /// [`lb_common::tables::real::Real::flags`] of a service's real, without [`SHED`].
-fn real_flags(spec: &ServiceSpec, real: RealId) -> u32 {
-    mode_flags(real.address, spec.forward)
+fn real_flags(spec: &ServiceSpec, real: RealId, forward: Forward) -> u32 {
+    mode_flags(real.address, forward)
         | match spec.down_policy(real) {
             // A kept real is like a drained one: only the ring knows that it is dead.
             None | Some(OnDown::Keep) => 0,

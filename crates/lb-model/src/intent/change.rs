@@ -189,19 +189,20 @@ impl Change {
             }
             Change::AddReal { real, patch, .. } => {
                 let existing = existing()?;
-                validate::real_id(existing, *real)?;
+                let spec = patched(&RealSpec::default(), patch)?;
+                validate::real_id(existing, *real, &spec)?;
                 if existing.reals.contains_key(real) {
                     return Err(Refusal::RealExists {
                         vip: *name,
                         real: *real,
                     });
                 }
-                let spec = patched(&RealSpec::default(), patch)?;
                 validate::real_observation(existing, &spec, kinds)?;
                 let mut vip = Vip::clone(existing);
                 let owner = writer.owner.clone();
-                vip.reals.insert(*real, Real { owner, spec });
-                validate::real_fits(&vip, *real)?;
+                let new = Real { owner, spec };
+                vip.reals.insert(*real, new.clone());
+                validate::real_fits(&vip, *real, &new.spec)?;
                 vip
             }
             Change::UpdateReal { real, patch, .. } => {

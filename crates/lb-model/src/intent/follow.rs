@@ -7,7 +7,7 @@ use super::{
     owner::{Owner, Writer},
 };
 use crate::{
-    settings::{Map, Settings, Value},
+    settings::{Map, SettingType as _, Settings, Value},
     vip::{RealId, VipKey},
 };
 
@@ -58,6 +58,7 @@ impl fmt::Display for LeftObject {
 }
 
 const WHEN_EMPTY: &str = "when_empty";
+const MODE: &str = "mode";
 
 /// Compares what is with what `writer`'s owner wants, and returns the changes that it has to make. Objects of the owner
 /// that are not wanted are deleted; objects of others are left alone unless the writer uses force.
@@ -196,6 +197,9 @@ fn update(found: &Vip, wanted: &Vip, writer: &Writer, plan: &mut Plan) {
         if overrides_depend {
             reset_overrides(found, wanted, writer, &mut plan.changes);
         }
+        if patch.contains_key("forward") || patch.contains_key("source") {
+            set_modes(found, wanted, writer, &mut plan.changes);
+        }
         if !patch.is_empty() || found.owner != writer.owner {
             plan.changes.push(Change::UpdateVip {
                 vip,
@@ -210,6 +214,7 @@ fn update(found: &Vip, wanted: &Vip, writer: &Writer, plan: &mut Plan) {
         });
     }
     let was_reset = patch.contains_key("check") || patch.contains_key("load");
+    let has_modes = patch.contains_key("forward") || patch.contains_key("source");
     for (id, real) in &wanted.reals {
         match found.reals.get(id) {
             None => plan.changes.push(add_real(vip, *id, real)),
@@ -217,6 +222,12 @@ fn update(found: &Vip, wanted: &Vip, writer: &Writer, plan: &mut Plan) {
                 let mut has_now = has.spec.to_map();
                 if was_reset && overrides_differ(&has.spec.to_map(), &real.spec.to_map()) {
                     has_now.retain(|name, _| name != "check" && name != "load");
+                }
+                if let Some(mode) = real.spec.mode
+                    && has_modes
+                    && found.can_reach(id.address, mode)
+                {
+                    has_now.insert(MODE.to_owned(), mode.to_json());
                 }
                 let patch = differences(&has_now, &real.spec.to_map());
                 if !patch.is_empty() || has.owner != writer.owner {
@@ -232,6 +243,26 @@ fn update(found: &Vip, wanted: &Vip, writer: &Writer, plan: &mut Plan) {
                 real: Some(*id),
                 owner: has.owner.clone(),
             }),
+        }
+    }
+}
+
+/// The VIP's mode may suit a real only because the real has one of its own: those that get one have it first. Those that
+/// lose theirs have the VIP's when that is as it is wanted. One that only the VIP's new `source` allows comes later.
+fn set_modes(found: &Vip, wanted: &Vip, writer: &Writer, changes: &mut Vec<Change>) {
+    for (id, has) in &found.reals {
+        let Some(mode) = wanted.reals.get(id).and_then(|real| real.spec.mode) else {
+            continue;
+        };
+        if has.spec.mode != Some(mode)
+            && writer.may_change(&has.owner)
+            && found.can_reach(id.address, mode)
+        {
+            changes.push(Change::UpdateReal {
+                vip: wanted.address,
+                real: *id,
+                patch: Patch::from_iter([(MODE.to_owned(), mode.to_json())]),
+            });
         }
     }
 }

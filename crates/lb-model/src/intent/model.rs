@@ -13,7 +13,7 @@ use super::{
     spec::{RealSpec, VipSpec, default_window},
 };
 use crate::{
-    options::NatSource,
+    options::{Forward, NatSource},
     ring,
     vip::{RealId, VipKey},
 };
@@ -81,11 +81,17 @@ impl Vip {
             .unwrap_or_else(|| ring::default_slots(self.reals.len()))
     }
 
-    /// Whether its forwarding mode can reach a real with this address.
+    /// The forwarding mode of a real with these settings: its own, or the VIP's.
     #[must_use]
-    pub fn can_reach(&self, real: IpAddr) -> bool {
-        let keeps_source = self.spec.source == NatSource::Client;
-        self.spec.forward.facts().families_may_differ && !keeps_source
+    pub fn mode_of(&self, real: &RealSpec) -> Forward {
+        real.mode.unwrap_or(self.spec.forward)
+    }
+
+    /// Whether packets can reach a real with this address in this forwarding mode.
+    #[must_use]
+    pub fn can_reach(&self, real: IpAddr, mode: Forward) -> bool {
+        let keeps_source = mode == Forward::Nat && self.spec.source == NatSource::Client;
+        mode.facts().families_may_differ && !keeps_source
             || real.is_ipv4() == self.address.address.is_ipv4()
     }
 }

@@ -35,9 +35,10 @@ pub const MAX_WINDOW: Duration = Duration::from_secs(30 * 24 * 3_600);
 crate::settings! {
     /// What can be set on a VIP.
     pub struct VipSpec {
-        /// How packets reach the reals.
+        /// How packets reach the reals that have no `mode` of their own.
         forward: Forward = Forward::Ipip;
-        /// The source of what mode `nat` sends to the reals: the balancer, to which they answer, or the client.
+        /// The source of what mode `nat` sends to the reals: the balancer, to which they answer, or the client. Other modes keep
+        /// the client's anyway.
         source: NatSource = NatSource::Balancer;
         /// How the ring is built.
         ring: Algorithm = Algorithm::Rendezvous;
@@ -92,6 +93,8 @@ crate::settings! {
     pub struct RealSpec {
         /// Share of new flows relative to the other reals; 0 takes no new flows and keeps the old ones.
         weight: u32 = DEFAULT_WEIGHT, 0..=MAX_WEIGHT;
+        /// How packets reach this real, and its health checks with them; without it as the VIP's `forward` says.
+        mode: Option<Forward> = None;
         /// Takes no new flows, whatever the weight.
         drained: bool = false;
         /// While it is drained: ends its connections at the VIP's `shed_rate`, so that the clients reconnect elsewhere.
@@ -148,7 +151,7 @@ mod tests {
         assert_eq!(spec.shed.way.kind, "reset");
         assert!(!spec.supervised());
         let real = RealSpec::default();
-        assert_eq!((real.weight, real.drained), (100, false));
+        assert_eq!((real.weight, real.mode, real.drained), (100, None, false));
         assert_eq!(real.check, CheckOverride::default());
     }
 

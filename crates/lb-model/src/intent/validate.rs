@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     load::MAX_SOURCES,
-    options::{Forward, NatSource},
+    options::Forward,
     server_id::{ServerId, ServerIdMethod},
     settings::FieldError,
     shedding::RESET,
@@ -46,11 +46,11 @@ pub fn vip_address(vip: &VipKey) -> Result<(), Refusal> {
     unicast("id.address", vip.address)
 }
 
-/// Whether this VIP can have a real of this name.
+/// Whether this VIP can have a real of this name with these settings.
 ///
 /// # Errors
 /// [`Refusal::Invalid`] for `address`.
-pub fn real_id(vip: &Vip, real: RealId) -> Result<(), Refusal> {
+pub fn real_id(vip: &Vip, real: RealId, spec: &RealSpec) -> Result<(), Refusal> {
     unicast("address", real.address)?;
     if real.address == vip.address.address {
         return Err(Refusal::invalid(
@@ -59,14 +59,14 @@ pub fn real_id(vip: &Vip, real: RealId) -> Result<(), Refusal> {
             "is the VIP's own address, packets would come back to the balancer; give the real's own address",
         ));
     }
-    if real.port.is_some() && !vip.spec.forward.facts().translates_ports {
+    let mode = vip.mode_of(spec);
+    if real.port.is_some() && !mode.facts().translates_ports {
         return Err(Refusal::invalid(
             "address",
             real,
             format!(
-                "write a real as an address alone, for example 10.1.0.2 or 2001:db8::2; forwarding mode {} keeps the \
-                 VIP's port, and only nat does not",
-                vip.spec.forward
+                "write a real as an address alone, for example 10.1.0.2 or 2001:db8::2, or give it the mode nat; forwarding \
+                 mode {mode} keeps the VIP's port, and only nat does not"
             ),
         ));
     }
@@ -80,18 +80,24 @@ pub fn real_id(vip: &Vip, real: RealId) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Whether a VIP's forwarding mode and ring suit this new real of it.
+/// Whether its forwarding mode and the VIP's ring suit a new real, which the VIP has already.
 ///
 /// # Errors
 /// [`Refusal::Invalid`] for `address`.
-pub fn real_fits(vip: &Vip, real: RealId) -> Result<(), Refusal> {
-    if !vip.can_reach(real.address) {
+pub fn real_fits(vip: &Vip, real: RealId, spec: &RealSpec) -> Result<(), Refusal> {
+    let mode = vip.mode_of(spec);
+    if !vip.can_reach(real.address, mode) {
+        let keeps_source = if mode == Forward::Nat {
+            " with source client"
+        } else {
+            ""
+        };
         return Err(Refusal::invalid(
             "address",
             real,
             format!(
-                "mode {} needs a real of the family of {}; give one, or set the VIP's mode to ipip",
-                vip.spec.forward, vip.address
+                "mode {mode}{keeps_source} needs a real of the family of {}; give one, or set the real's mode to ipip",
+                vip.address
             ),
         ));
     }
@@ -129,17 +135,6 @@ pub fn vip(vip: &Vip, kinds: &Kinds) -> Result<(), Refusal> {
             ),
         ));
     }
-    if !vip.spec.forward.facts().translates_ports
-        && let Some(real) = vip.reals.keys().find(|real| real.port.is_some())
-    {
-        return Err(Refusal::invalid(
-            "spec.forward",
-            vip.spec.forward,
-            format!(
-                "the real {real} has a port of its own, which only nat can reach; delete that real first"
-            ),
-        ));
-    }
     if vip.spec.flow_limits.is_some() && !vip.address.protocol.has_tcp() {
         return Err(Refusal::invalid(
             "spec.flow_limits",
@@ -147,28 +142,66 @@ pub fn vip(vip: &Vip, kinds: &Kinds) -> Result<(), Refusal> {
             "only TCP shows where a connection begins; leave flow_limits away",
         ));
     }
-    if vip.spec.source == NatSource::Client && vip.spec.forward != Forward::Nat {
-        return Err(Refusal::invalid(
-            "spec.source",
-            vip.spec.source,
-            "only mode nat can change the source; leave it at balancer",
-        ));
-    }
-    if vip.spec.forward == Forward::Nat && vip.address.protocol == Protocol::Sctp {
+    modes(vip)
+}
+
+/// Whether each real's forwarding mode, its own or the VIP's, suits its name and the VIP.
+fn modes(vip: &Vip) -> Result<(), Refusal> {
+    let is_sctp = vip.address.protocol == Protocol::Sctp;
+    // The VIP's mode even if no real has it now.
+    if is_sctp && vip.spec.forward == Forward::Nat {
         return Err(Refusal::invalid(
             "spec.forward",
             vip.spec.forward,
             "mode nat translates TCP and UDP only; set the VIP's mode to ipip",
         ));
     }
-    if let Some(real) = vip.reals.keys().find(|real| !vip.can_reach(real.address)) {
-        return Err(Refusal::invalid(
-            "spec.forward",
-            vip.spec.forward,
-            format!(
-                "the real {real} is not of the VIP's family; use ipip, or delete that real first"
-            ),
-        ));
+    for (id, real) in &vip.reals {
+        let mode = vip.mode_of(&real.spec);
+        let is_own = real.spec.mode.is_some();
+        let refuse = |advice: String| {
+            let field = if is_own { "spec.mode" } else { "spec.forward" };
+            Err(Refusal::invalid(field, mode, advice))
+        };
+        if id.port.is_some() && !mode.facts().translates_ports {
+            return refuse(if is_own {
+                format!(
+                    "the real {id} has a port of its own, which only nat can reach; leave its mode at nat, or add a real of the \
+                     address alone instead"
+                )
+            } else {
+                format!(
+                    "the real {id} has a port of its own, which only nat can reach; set that real's mode to nat, or delete \
+                     it first"
+                )
+            });
+        }
+        if is_sctp && mode == Forward::Nat {
+            return refuse(
+                "mode nat translates TCP and UDP only; set the real's mode to ipip".to_owned(),
+            );
+        }
+        if vip.can_reach(id.address, mode) {
+            continue;
+        }
+        return if mode == Forward::Nat {
+            Err(Refusal::invalid(
+                "spec.source",
+                vip.spec.source,
+                format!(
+                    "the real {id} is not of the VIP's family, and so not of its clients'; use balancer, or set that real's \
+                     mode to ipip"
+                ),
+            ))
+        } else if is_own {
+            refuse(format!(
+                "the real {id} is not of the VIP's family; use ipip"
+            ))
+        } else {
+            refuse(format!(
+                "the real {id} is not of the VIP's family; use ipip, set that real's mode to ipip, or delete it first"
+            ))
+        };
     }
     Ok(())
 }

@@ -20,8 +20,8 @@ fn find(facts: &Facts) -> Vec<Finding> {
     // By mode and whether there is UDP: the most bytes that are added.
     let mut overheads: BTreeMap<&str, (u32, bool)> = BTreeMap::new();
     for vip in &facts.vips {
-        let mode = vip.forward.facts();
         for real in &vip.reals {
+            let mode = real.forward.facts();
             let family = if real.address.is_ipv6() {
                 Family::V6
             } else {

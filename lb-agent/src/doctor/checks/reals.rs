@@ -8,7 +8,7 @@ use lb_model::{
 
 use crate::{
     control::RealState,
-    doctor::{Check, Facts, Finding, Severity},
+    doctor::{Check, Facts, Finding, Severity, VipFacts},
 };
 
 pub static CHECK: Check<Facts> = Check {
@@ -28,7 +28,7 @@ fn find(facts: &Facts) -> Vec<Finding> {
                 "it has no health check: a real that does not answer is not noticed",
                 format!("lbctl set-vip {name} --check '{} via=tunnel'", kind(name)),
             )),
-            Some(Via::Direct) if vip.forward == Forward::Ipip => findings.push(Finding::new(
+            Some(Via::Direct) if has(vip, Forward::Ipip) => findings.push(Finding::new(
                 Severity::Note,
                 name.to_string(),
                 "probes go to the reals' own addresses: a real without the VIP, or without decapsulation, is not noticed",
@@ -47,6 +47,14 @@ fn find(facts: &Facts) -> Vec<Finding> {
                 format!("lbctl add-real {name} ADDRESS"),
             ));
         }
+        if vip.keeps_source && !has(vip, Forward::Nat) {
+            findings.push(Finding::new(
+                Severity::Note,
+                name.to_string(),
+                "source = client has no effect: it is a setting of mode nat, and no real has that mode",
+                format!("lbctl set-vip {name} --source balancer, or lbctl set-real {name} ADDRESS --mode nat"),
+            ));
+        }
         for real in &vip.reals {
             let Some(reason) = &real.probe_failure else {
                 continue;
@@ -56,7 +64,7 @@ fn find(facts: &Facts) -> Vec<Finding> {
                 continue;
             }
             let address = real.address;
-            let (seen, mend) = if vip.check == Some(Via::Tunnel) {
+            let (seen, mend) = if vip.check == Some(Via::Tunnel) && real.forward != Forward::Nat {
                 (
                     format!(
                         "probes on the way of clients' packets fail: {reason}; the server may be down, or the VIP or the \
@@ -82,6 +90,11 @@ fn find(facts: &Facts) -> Vec<Finding> {
         }
     }
     findings
+}
+
+/// Whether packets reach a real of the VIP in this mode.
+fn has(vip: &VipFacts, mode: Forward) -> bool {
+    vip.reals.iter().any(|real| real.forward == mode)
 }
 
 /// A check that fits any service of the protocol: for SCTP, which no kind speaks, that of a program.

@@ -34,6 +34,10 @@ fn stands_in(vip: &str, other: &str) -> Change {
     update_vip(name(vip), patch(json!({ "when_empty": other })))
 }
 
+fn mode(mode: &str) -> Patch {
+    patch(json!({ "mode": mode }))
+}
+
 /// Files whose VIPs stand in for each other, change families, and have reals with settings of their own.
 fn files() -> Vec<Vec<Change>> {
     let docker = json!([{ "kind": "docker", "name": "a" }]);
@@ -67,6 +71,25 @@ fn files() -> Vec<Vec<Change>> {
             ),
             add_real_with(ONE, "fd00::2", patch(json!({ "drained": true }))),
             vip(TWO, json!({ "when_empty": "reset" })),
+        ],
+        // Modes of reals that suit one mode of the VIP and not the other, by family and by port.
+        vec![
+            vip(ONE, json!({ "forward": "l2" })),
+            add_real(ONE, "10.1.0.2"),
+            add_real_with(ONE, "10.1.0.2:8080", mode("nat")),
+            add_real_with(ONE, "fd00::2", mode("gue")),
+        ],
+        vec![
+            vip(ONE, json!({ "forward": "nat" })),
+            add_real_with(ONE, "10.1.0.2", mode("l2")),
+            add_real(ONE, "10.1.0.2:8080"),
+            add_real(ONE, "fd00::2"),
+        ],
+        vec![
+            vip(ONE, json!({ "forward": "nat", "source": "client" })),
+            add_real(ONE, "10.1.0.2"),
+            add_real(ONE, "10.1.0.2:8080"),
+            add_real_with(ONE, "fd00::2", mode("ipip")),
         ],
     ]
 }

@@ -258,6 +258,174 @@ fn objects_are_refused_by_name() {
     }
 }
 
+/// A VIP of this mode with a real of the same family, one of the other, and one with a port.
+fn mixed(vip: &str, forward: &str) -> Intent {
+    let mut intent = Intent::default();
+    let mode = |mode: &str| patch(json!({ "mode": mode }));
+    for change in [
+        add_vip(name(vip), patch(json!({ "forward": forward }))),
+        add_real_with(vip, "10.1.0.2", mode("l2")),
+        add_real_with(vip, "fd00::2", mode("gue")),
+        add_real_with(vip, "10.1.0.2:8080", mode("nat")),
+    ] {
+        apply(&mut intent, &change).unwrap();
+    }
+    intent
+}
+
+#[test]
+fn what_counts_is_the_mode_of_the_real() {
+    for forward in Forward::NAMES.iter().map(|(name, _)| *name) {
+        let mut intent = mixed(V4, forward);
+        // Each has its own mode, so any mode of the VIP will do.
+        for other in ["l2", "ipip", "gue", "nat"] {
+            apply(
+                &mut intent,
+                &update_vip(name(V4), patch(json!({ "forward": other }))),
+            )
+            .unwrap();
+        }
+        let vip = intent.get(&name(V4)).unwrap();
+        let modes: Vec<Forward> = vip
+            .reals
+            .values()
+            .map(|real| vip.mode_of(&real.spec))
+            .collect();
+        assert_eq!(modes, [Forward::L2, Forward::Nat, Forward::Gue]);
+    }
+}
+
+#[test]
+fn a_mode_that_does_not_suit_a_real_is_refused_with_what_would() {
+    let update_real = |id: &str, mode: serde_json::Value| Change::UpdateReal {
+        vip: name(V4),
+        real: real(id),
+        patch: patch(json!({ "mode": mode })),
+    };
+    let add = |id: &str, mode: &str| add_real_with(V4, id, patch(json!({ "mode": mode })));
+    let client = || update_vip(name(V4), patch(json!({ "source": "client" })));
+    let cases: Vec<(&str, Vec<Change>, &str, &str)> = vec![
+        (
+            "l2 to the other family",
+            vec![update_real("fd00::2", json!("l2"))],
+            "spec.mode",
+            "use ipip",
+        ),
+        (
+            "the VIP's mode again, which cannot reach it",
+            vec![update_real("fd00::2", json!(null))],
+            "spec.forward",
+            "set that real's mode to ipip",
+        ),
+        (
+            "a port without nat",
+            vec![update_real("10.1.0.2:8080", json!("ipip"))],
+            "spec.mode",
+            "leave its mode at nat",
+        ),
+        (
+            "a port with the VIP's mode",
+            vec![update_real("10.1.0.2:8080", json!(null))],
+            "spec.forward",
+            "set that real's mode to nat",
+        ),
+        (
+            "a new real with a port without nat",
+            vec![add("10.1.0.9:8080", "gue")],
+            "address",
+            "give it the mode nat",
+        ),
+        (
+            "a new real of the other family by l2",
+            vec![add("fd00::9", "l2")],
+            "address",
+            "set the real's mode to ipip",
+        ),
+        (
+            "the same real once more in another mode",
+            vec![add("10.1.0.2", "ipip")],
+            "already",
+            "",
+        ),
+        (
+            "no such mode",
+            vec![update_real("10.1.0.2", json!("gre"))],
+            "spec.mode",
+            "l2",
+        ),
+        (
+            "the client as the source to the other family",
+            vec![client(), update_real("fd00::2", json!("nat"))],
+            "spec.source",
+            "use balancer",
+        ),
+        (
+            "the other way round",
+            vec![update_real("fd00::2", json!("nat")), client()],
+            "spec.source",
+            "set that real's mode to ipip",
+        ),
+        (
+            "a new real of the other family with the client as the source",
+            vec![client(), add("fd00::9", "nat")],
+            "address",
+            "nat with source client needs a real of the family",
+        ),
+    ];
+    for (case, changes, field, advice) in cases {
+        let mut intent = mixed(V4, "l2");
+        let (last, first) = changes.split_last().unwrap();
+        for change in first {
+            apply(&mut intent, change).unwrap();
+        }
+        match apply(&mut intent, last) {
+            Err(Refusal::Invalid(error)) => {
+                assert_eq!(error.field, field, "{case}");
+                assert!(error.advice.contains(advice), "{case}: {}", error.advice);
+            }
+            Err(Refusal::RealExists { .. }) => assert_eq!(field, "already", "{case}"),
+            other => panic!("{case}: {other:?}"),
+        }
+    }
+}
+
+#[test]
+fn sctp_is_not_translated() {
+    const SCTP: &str = "10.0.0.5:2905/sctp";
+    let mut intent = Intent::default();
+    let nat = || patch(json!({ "mode": "nat" }));
+    apply(&mut intent, &add_vip(name(SCTP), l2())).unwrap();
+    apply(&mut intent, &add_real(SCTP, "10.1.0.2")).unwrap();
+    let changes = [
+        (add_real_with(SCTP, "10.1.0.3", nat()), "spec.mode"),
+        (
+            Change::UpdateReal {
+                vip: name(SCTP),
+                real: real("10.1.0.2"),
+                patch: nat(),
+            },
+            "spec.mode",
+        ),
+        (
+            update_vip(name(SCTP), patch(json!({ "forward": "nat" }))),
+            "spec.forward",
+        ),
+    ];
+    for (change, expected) in changes {
+        match apply(&mut intent, &change) {
+            Err(Refusal::Invalid(error)) => {
+                assert_eq!(error.field, expected);
+                assert!(
+                    error.advice.contains("TCP and UDP only"),
+                    "{}",
+                    error.advice
+                );
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
 const QUIC: &str = "10.0.0.7:443/tcp+udp";
 
 /// A VIP with these settings, and a real with this id.

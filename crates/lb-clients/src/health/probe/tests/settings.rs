@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use lb_model::{
     check::{CheckOverride, Via},
+    options::Forward,
     settings::Settings as _,
 };
 
@@ -289,16 +290,27 @@ fn a_real_is_probed_where_it_is_said() {
     let vip: VipKey = "10.0.0.1:1883/tcp".parse().unwrap();
     let real = "10.1.0.2".parse().unwrap();
     let mut check = Check::new(tcp());
-    let target = |check: &Check, change: &CheckOverride| {
-        let target = probe_target(check, change, &vip, real, 7);
+    let target_in = |mode, check: &Check, change: &CheckOverride| {
+        let target = probe_target(check, change, &vip, (real, mode), 7);
         (target.address.to_string(), target.mark)
     };
+    let target = |check: &Check, change: &CheckOverride| target_in(Forward::L2, check, change);
     let none = CheckOverride::default();
     assert_eq!(target(&check, &none), ("10.1.0.2:1883".to_owned(), None));
     check.port = Some(8080);
     assert_eq!(target(&check, &none), ("10.1.0.2:8080".to_owned(), None));
     check.via = Via::Tunnel;
-    assert_eq!(target(&check, &none), ("10.0.0.1:8080".to_owned(), Some(7)));
+    for mode in [Forward::L2, Forward::Ipip, Forward::Gue] {
+        assert_eq!(
+            target_in(mode, &check, &none),
+            ("10.0.0.1:8080".to_owned(), Some(7))
+        );
+    }
+    // Clients' packets go to the real's own address, too.
+    assert_eq!(
+        target_in(Forward::Nat, &check, &none),
+        ("10.1.0.2:8080".to_owned(), None)
+    );
     let other = CheckOverride {
         port: Some(9),
         address: Some("192.0.2.1".parse().unwrap()),
