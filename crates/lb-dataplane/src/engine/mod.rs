@@ -399,7 +399,10 @@ impl<B: TableBackend> Engine<B> {
         let mut changes = Vec::new();
         for entry in self.services.iter() {
             for (position, real) in entry.reals.iter().enumerate() {
-                if let Some(largest) = self.addresses.largest(real.id.address, entry.forward) {
+                let largest =
+                    self.addresses
+                        .largest(entry.vip.address, real.id.address, entry.forward);
+                if let Some(largest) = largest {
                     self.backend
                         .set_real_largest(u32::from(real.index), largest);
                 }

@@ -208,7 +208,10 @@ impl<B: TableBackend> Engine<B> {
                 self.backend.set_real_flags(index, flags);
             }
             // Another mode takes other sizes; and a record of an earlier agent may have none.
-            if let Some(largest) = self.addresses.largest(real.id.address, spec.forward) {
+            let largest = self
+                .addresses
+                .largest(spec.vip.address, real.id.address, spec.forward);
+            if let Some(largest) = largest {
                 self.backend.set_real_largest(index, largest);
             }
             if is_dead(before) && !is_dead(flags) {
@@ -227,7 +230,7 @@ impl<B: TableBackend> Engine<B> {
             record.flags = real_flags(spec, id);
             record.largest = self
                 .addresses
-                .largest(id.address, spec.forward)
+                .largest(spec.vip.address, id.address, spec.forward)
                 .unwrap_or_default();
             if let Some(hop) = &hop {
                 record.next_hop = self.next_hops.acquire(&mut self.backend, hop);

@@ -82,6 +82,7 @@ tables!(
     server_ids,
     flow_limits,
     tunnel_ends,
+    checksums,
 );
 
 /// The folder of the tables. They are read when the tests run: who changes one builds nothing.

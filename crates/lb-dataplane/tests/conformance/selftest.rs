@@ -170,7 +170,7 @@ pub fn what_is_wrong_in_a_table_is_said_with_its_line() {
         ),
         (
             "  drop no_real\n  out 10 bytes\n",
-            "t:6: only a frame that is sent has an `out`",
+            "t:6: a frame that is dropped has no `out`",
         ),
     ];
     for (lines, expected) in rows {
