@@ -65,6 +65,7 @@ tables!(
     nat_between,
     nat_client,
     nat_errors,
+    nat_fragments,
     next_hops,
     ttl,
     too_big,
@@ -104,9 +105,14 @@ fn in_memory(name: &str) {
     run::run(&mut table, &mut plane);
 }
 
+/// Runs a table in the kernel, and in memory beside it.
 fn in_kernel(name: &str) {
     let bed = table(name);
-    planes::Kernel::with(&bed, |plane| run::run(&mut table(name), plane));
+    planes::Kernel::with(&bed, |plane| {
+        let kernel = run::run(&mut table(name), plane);
+        let memory = run::run(&mut table(name), &mut planes::Memory::new(&bed));
+        run::agree(&bed, &kernel, &memory);
+    });
 }
 
 fn main() -> ExitCode {

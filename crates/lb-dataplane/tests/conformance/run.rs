@@ -7,16 +7,17 @@ use lb_common::reason::Verdict;
 use crate::{
     decode::decode,
     encode::encode,
-    notation::Digits,
+    notation::{Digits, Layer, Value},
     planes::{Outcome, Plane},
     table::{Expected, Step, Table},
 };
 
-/// Runs all cases, in their order.
+/// Runs all cases, in their order. Returns the frames that leave, in the order of the steps.
 ///
 /// # Panics
 /// With all cases that end otherwise.
-pub fn run(table: &mut Table, plane: &mut dyn Plane) {
+pub fn run(table: &mut Table, plane: &mut dyn Plane) -> Vec<Vec<u8>> {
+    let mut left = Vec::new();
     for vip in &table.vips {
         plane.dataplane().set_service(&vip.spec()).unwrap();
     }
@@ -34,7 +35,9 @@ pub fn run(table: &mut Table, plane: &mut dyn Plane) {
                     let bytes = encode(frame, None);
                     let result = bytes.and_then(|bytes| {
                         let outcome = plane.forward(&bytes);
-                        compare(&bytes, expected, &outcome)
+                        let result = compare(&bytes, expected, &outcome);
+                        left.push(outcome.frame);
+                        result
                     });
                     (line, result)
                 }
@@ -65,6 +68,7 @@ pub fn run(table: &mut Table, plane: &mut dyn Plane) {
         failures.is_empty(),
         "{failed} of {cases} cases end otherwise\n{failures}"
     );
+    left
 }
 
 /// Compares what became of a frame with what should have.
@@ -106,4 +110,25 @@ pub fn compare(sent: &[u8], expected: &Expected, outcome: &Outcome) -> Result<()
         }
     }
     if wrong.is_empty() { Ok(()) } else { Err(wrong) }
+}
+
+/// Compares the frames of two data planes. What the table leaves open, such as a flow's port, both choose alike; only
+/// identifications follow from the time.
+///
+/// # Panics
+/// If a frame differs.
+pub fn agree(table: &Table, one: &[Vec<u8>], other: &[Vec<u8>]) {
+    let steps = table.cases.iter().flat_map(|case| &case.steps);
+    let frames = steps.filter_map(|step| match step {
+        Step::Frame { line, expected, .. } => Some((line, expected)),
+        Step::Down { .. } => None,
+    });
+    for ((line, expected), (one, other)) in frames.zip(one.iter().zip(other)) {
+        let layers = expected.out.iter().flat_map(|packet| &packet.0);
+        let varies = |layer: &Layer| layer.field("id") == Some(&Value::Any);
+        if expected.verdict != Verdict::Drop && !layers.into_iter().any(varies) {
+            let (one, other) = (decode(one).to_string(), decode(other).to_string());
+            assert_eq!(one, other, "{}:{line}", table.file);
+        }
+    }
 }
