@@ -317,7 +317,7 @@ impl Encoder<'_> {
         if !offset.is_multiple_of(8) {
             return Err("the offset of a fragment is a multiple of 8 bytes".to_owned());
         }
-        let fragment = number(layer, "df", 0) << 14 | number(layer, "mf", 0) << 13 | offset / 8;
+        let fragment = number(layer, "df", 0) << 14 | number(layer, "mf", 0) << 13 | (offset / 8);
         let mut header = vec![version << 4 | words, number(layer, "tos", 0) as u8];
         header.extend(length(layer, size + payload.len()));
         header.extend(identity.to_be_bytes());

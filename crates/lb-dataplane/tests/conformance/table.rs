@@ -175,7 +175,7 @@ fn vip(words: &mut Words<'_>) -> Result<Vip, String> {
             "source-rate" => limits(terms).source_rate = Some(words.parsed("a rate")?),
             "real-rate" => limits(terms).real_rate = Some(words.parsed("a rate")?),
             "burst" => {
-                limits(terms).burst = Duration::from_secs(words.parsed("a number of seconds")?)
+                limits(terms).burst = Duration::from_secs(words.parsed("a number of seconds")?);
             }
             "over" => limits(terms).over = words.choice(OverLimit::ALL)?,
             "source" => terms.source = words.choice(lb_model::options::NatSource::ALL)?,
