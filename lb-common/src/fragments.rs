@@ -105,7 +105,7 @@ impl Found {
 const _: () = assert!(ELSEWHERE as usize > IP + MAX_EXTENDED);
 const _: () = assert!(PROTOCOL_SHIFT == OFFSET_SHIFT + OFFSETS.count_ones());
 const _: () = assert!(FLAGS_SHIFT == PROTOCOL_SHIFT + u8::BITS);
-const _: () = assert!(NO_FLAGS | FRAGMENT < 1 << (u64::BITS - FLAGS_SHIFT));
+const _: () = assert!((NO_FLAGS | FRAGMENT).ilog2() < u64::BITS - FLAGS_SHIFT);
 
 /// A fragment, as far as the headers say it that are in each of them.
 pub struct Piece<A> {

@@ -85,12 +85,12 @@ impl AddressResolution {
         record(self.resolver.resolve_soon(address), forward)
     }
 
-    /// [`lb_common::tables::real::Real::largest`] of a real in this forwarding mode, without waiting; `None` if its
-    /// way is not known now.
+    /// [`lb_common::tables::real::Real::largest`] of a real of this VIP in this forwarding mode, without waiting; `None`
+    /// if its way is not known now.
     #[must_use]
-    pub fn largest(&self, address: IpAddr, forward: Forward) -> Option<u32> {
-        let mtu = self.resolver.resolve(address)?.mtu;
-        Some(largest_packet(mtu, address, forward))
+    pub fn largest(&self, vip: IpAddr, real: IpAddr, forward: Forward) -> Option<u32> {
+        let mtu = self.resolver.resolve(real)?.mtu;
+        Some(largest_packet(mtu, vip, real, forward))
     }
 
     /// Index of the interface by which packets leave for an address; waits as above.
@@ -182,16 +182,27 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_packet_leaves_room_for_the_outer_header() {
+    fn the_largest_packet_leaves_room_for_what_it_grows_by() {
+        const V4: &str = "10.0.0.1";
+        const V6: &str = "fd00::1";
         let (resolution, _log) = resolution();
-        for (address, forward, expected) in [
-            ("10.0.0.1", Forward::Ipip, 1_480),
-            ("fd00::1", Forward::Ipip, 1_460),
-            ("10.0.0.1", Forward::L2, 1_500),
-            ("fd00::1", Forward::L2, 1_500),
+        for (vip, real, forward, expected) in [
+            (V4, V4, Forward::Ipip, 1_480),
+            (V6, V4, Forward::Ipip, 1_480),
+            (V4, V6, Forward::Ipip, 1_460),
+            (V6, V6, Forward::Ipip, 1_460),
+            (V4, V4, Forward::Gue, 1_472),
+            (V4, V6, Forward::Gue, 1_452),
+            (V4, V4, Forward::L2, 1_500),
+            (V6, V6, Forward::L2, 1_500),
+            (V4, V4, Forward::Nat, 1_500),
+            (V6, V6, Forward::Nat, 1_500),
+            // IPv4 that becomes IPv6 grows by 20 bytes.
+            (V4, V6, Forward::Nat, 1_480),
+            (V6, V4, Forward::Nat, 1_500),
         ] {
-            let largest = resolution.largest(address.parse().unwrap(), forward);
-            assert_eq!(largest, Some(expected), "{address} {forward:?}");
+            let largest = resolution.largest(vip.parse().unwrap(), real.parse().unwrap(), forward);
+            assert_eq!(largest, Some(expected), "{vip} {real} {forward:?}");
         }
     }
 

@@ -389,7 +389,10 @@ impl<B: TableBackend> Engine<B> {
         let mut changes = Vec::new();
         for entry in self.services.iter() {
             for (position, real) in entry.reals.iter().enumerate() {
-                if let Some(largest) = self.addresses.largest(real.id.address, real.forward) {
+                let largest =
+                    self.addresses
+                        .largest(entry.vip.address, real.id.address, real.forward);
+                if let Some(largest) = largest {
                     self.backend
                         .set_real_largest(u32::from(real.index), largest);
                 }

@@ -3,6 +3,7 @@
 use std::{net::IpAddr, num::NonZeroU16};
 
 use lb_common::{
+    headers::{ipv4, ipv6},
     ip::Family,
     tables::real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
 };
@@ -47,17 +48,24 @@ impl OuterSources {
     }
 }
 
-/// [`Real::largest`] of a real whose way takes IP packets of up to `mtu` bytes; 0 for 0, which is not known.
+/// [`Real::largest`] of a real whose way takes IP packets of up to `mtu` bytes, for packets to a VIP of this address; 0 for
+/// 0, which is not known.
 #[must_use]
-pub(crate) fn largest_packet(mtu: u32, real: IpAddr, forward: Forward) -> u32 {
+pub(crate) fn largest_packet(mtu: u32, vip: IpAddr, real: IpAddr, forward: Forward) -> u32 {
     let family = match real {
         IpAddr::V4(_) => Family::V4,
         IpAddr::V6(_) => Family::V6,
     };
+    let growth = if forward == Forward::Nat && vip.is_ipv4() && real.is_ipv6() {
+        // The header becomes that of the other family.
+        (ipv6::LENGTH - ipv4::LENGTH) as u32
+    } else {
+        forward.facts().overhead(family)
+    };
     match mtu {
         0 => 0,
         // No interface is as narrow as an outer header; 0 would mean that everything fits.
-        mtu => mtu.saturating_sub(forward.facts().overhead(family)).max(1),
+        mtu => mtu.saturating_sub(growth).max(1),
     }
 }
 

@@ -255,7 +255,10 @@ impl<B: TableBackend> Engine<B> {
                 }
             }
             // Another mode takes other sizes; and a record of an earlier agent may have none.
-            if let Some(largest) = self.addresses.largest(real.id.address, real.forward) {
+            let largest = self
+                .addresses
+                .largest(spec.vip.address, real.id.address, real.forward);
+            if let Some(largest) = largest {
                 self.backend.set_real_largest(index, largest);
             }
             if is_dead(before) && !is_dead(flags) {
@@ -275,7 +278,7 @@ impl<B: TableBackend> Engine<B> {
             record.flags = real_flags(spec, id, forward);
             record.largest = self
                 .addresses
-                .largest(id.address, forward)
+                .largest(spec.vip.address, id.address, forward)
                 .unwrap_or_default();
             if let Some(hop) = &hop {
                 record.next_hop = self.next_hops.acquire(&mut self.backend, hop);

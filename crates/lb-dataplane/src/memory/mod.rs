@@ -19,6 +19,7 @@ mod source_rule_tests;
 mod testbed;
 
 use lb_common::memory::{MemFrame, Processed, run, simulate};
+use lb_common::station::pack;
 use lb_model::vip::{RealId, VipKey};
 
 #[cfg(test)]
@@ -68,6 +69,12 @@ impl MemoryDataplane {
         let mut frame = MemFrame::new(frame);
         let outcome = run(self.engine.backend_mut().tables_mut(), &mut frame);
         (outcome, frame.bytes().to_vec())
+    }
+
+    /// Gives its interface this MAC address. Until then frames to any station are for it.
+    pub fn set_station(&mut self, mac: [u8; 6]) {
+        let tables = self.engine.backend_mut().tables_mut();
+        tables.state.station.own.store(pack(mac));
     }
 
     /// The mark of a real's probes. No packet of these tables has one, but it names the real's index.
