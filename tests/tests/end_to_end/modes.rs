@@ -1,6 +1,10 @@
 //! Reals of one VIP that have a forwarding mode of their own.
 
-use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use lb_tests::{
     Agent, Backend, Host, Network,
@@ -109,7 +113,9 @@ impl Testbed {
             })
             .collect();
         let all = expected.clone();
-        for _ in 0..400 {
+        // A real that comes back begins with a small share.
+        let end = Instant::now() + PATIENCE;
+        while Instant::now() < end {
             let (server, body) = get(&self.client, target(vip), "/").unwrap();
             let source: IpAddr = body.split_whitespace().nth(1).unwrap().parse().unwrap();
             assert_eq!(Some(&source), all.get(&server), "{server} of {vip}");

@@ -277,6 +277,10 @@ fn a_mode_has_its_next_hop_and_its_size_at_once() {
     assert_eq!(sent(&mut plane, 40_000, true).1, Form::Ipip(far));
     plane.set_service(&spec(&[(far, Forward::L2)])).unwrap();
     assert_eq!(reason(&mut plane), Reason::NoNextHop);
+    // The next agent takes the mode from the record: the router is no next hop.
+    plane = plane.restart(&options(), Box::new(Network), true).unwrap();
+    plane.refresh_next_hops().unwrap();
+    assert_eq!(reason(&mut plane), Reason::NoNextHop);
     plane.set_service(&spec(&[(far, Forward::Gue)])).unwrap();
     assert_eq!(sent(&mut plane, 40_000, true).1, Form::Gue(far));
     // Another real of the VIP has another size.
@@ -320,6 +324,10 @@ fn connections_of_mode_nat_do_not_outlive_it() {
         .write(&mut answer, b"")
         .unwrap();
     let answered = |plane: &mut MemoryDataplane| plane.forward(&answer).0.reason;
+    assert_eq!(answered(&mut plane), Reason::NatAnswerTx);
+
+    // Under the next agent, too.
+    plane = plane.restart(&options(), Box::new(Network), true).unwrap();
     assert_eq!(answered(&mut plane), Reason::NatAnswerTx);
 
     // The flow stays on the real, which does not know the client; what the real had sent still arrives.

@@ -1,6 +1,7 @@
 //! VIPs and reals: added, changed, listed, deleted.
 
 use super::*;
+use lb_model::options::Forward;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn vips_and_reals_are_added_changed_listed_and_deleted() {
@@ -173,5 +174,64 @@ async fn masks_and_presence_say_what_changes() {
         .await
         .unwrap_err();
     assert_eq!(field(&unknown), "update_mask");
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_real_has_a_mode_of_its_own_until_it_is_taken_back() {
+    let mut agent = Agent::start().await;
+    agent.with_reals(&["10.1.0.2"]).await;
+    let in_mode = |address: &str, mode: Option<v1::Forward>| {
+        let mut request = update_real(address, None, None, &["mode"]);
+        request.spec.as_mut().unwrap().mode = mode.map(Into::into);
+        request
+    };
+    for mode in [Some(v1::Forward::Gue), Some(v1::Forward::Nat), None] {
+        let request = in_mode("10.1.0.2", mode);
+        let real = agent
+            .client
+            .update_real(request)
+            .await
+            .unwrap()
+            .into_inner();
+        assert_eq!(real.spec.unwrap().mode, mode.map(Into::into));
+        let wanted = agent
+            .plane
+            .tables()
+            .services
+            .values()
+            .next()
+            .unwrap()
+            .clone();
+        let expected = match mode {
+            Some(v1::Forward::Gue) => Forward::Gue,
+            Some(v1::Forward::Nat) => Forward::Nat,
+            _ => Forward::Ipip,
+        };
+        assert_eq!(wanted.mode_of(wanted.reals[0]), expected);
+    }
+    // One of the other family, which only its own mode reaches once the VIP has another.
+    let mut request = add_real("fd00::2", None);
+    request.spec.as_mut().unwrap().mode = Some(v1::Forward::Ipip.into());
+    agent.client.add_real(request).await.unwrap();
+    let request = v1::UpdateVipRequest {
+        id: id(),
+        spec: Some(v1::VipSpec {
+            forward: Some(v1::Forward::L2.into()),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    agent.client.update_vip(request).await.unwrap();
+    for (mode, expected) in [(Some(v1::Forward::L2), "spec.mode"), (None, "spec.forward")] {
+        let refused = agent.client.update_real(in_mode("fd00::2", mode)).await;
+        let refused = refused.unwrap_err();
+        assert_eq!(field(&refused), expected);
+        assert!(refused.message().contains("ipip"), "{refused}");
+    }
+    let mut unknown = in_mode("10.1.0.2", None);
+    unknown.spec.as_mut().unwrap().mode = Some(9);
+    let refused = agent.client.update_real(unknown).await.unwrap_err();
+    assert_eq!(field(&refused), "spec.mode");
     agent.end().await;
 }

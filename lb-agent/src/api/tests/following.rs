@@ -92,6 +92,32 @@ async fn objects_of_the_file_are_refused_to_the_api() {
 }
 
 #[tokio::test]
+async fn a_reload_changes_modes_in_an_order_that_suits_the_reals() {
+    let mut agent =
+        Agent::start_with(&format!("{FILE}[[vip.real]]\naddress = \"fd00::2\"\n")).await;
+    let changed = FILE.replace(
+        "address = \"10.0.0.1:80/tcp\"",
+        "address = \"10.0.0.1:80/tcp\"\nforward = \"l2\"",
+    );
+    let changed =
+        format!("{changed}mode = \"nat\"\n[[vip.real]]\naddress = \"fd00::2\"\nmode = \"gue\"\n");
+    std::fs::write(&agent.file, changed).unwrap();
+    let request = v1::ReloadRequest::default();
+    let made = agent.client.reload(request).await.unwrap().into_inner();
+    assert_eq!(
+        lines(&made),
+        [
+            // First what would not be reached by l2.
+            "update_real 10.1.0.3",
+            "update_real fd00::2",
+            "update_vip  {\"forward\":\"ipip\"} → {\"forward\":\"l2\"}",
+        ]
+    );
+    assert!(made.changes.iter().all(|change| change.error.is_empty()));
+    agent.end().await;
+}
+
+#[tokio::test]
 async fn a_reload_follows_the_file() {
     let mut agent = Agent::start_with(FILE).await;
     let changed = FILE.replace("10.1.0.3", "10.1.0.4") + "weight = 50\n";

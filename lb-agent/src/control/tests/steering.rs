@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::weights::{Steered, SteeredReal};
-use lb_model::intent::Refusal;
+use lb_model::{intent::Refusal, options::Forward};
 
 /// The steering that a supervisor would order: per real its weight and whether it lives.
 async fn steer(owner: &Handle, vip: &str, reals: &[(&str, u32, bool)]) {
@@ -80,6 +80,74 @@ async fn a_vip_without_a_live_real_is_told_of_and_its_stand_in_stays() {
     change(&owner.0, set_vip(A, drop)).await.unwrap();
     change(&owner.0, delete).await.unwrap();
     end(owner).await;
+}
+
+#[tokio::test]
+async fn modes_of_reals_reach_the_tables_and_so_do_those_of_stand_ins() {
+    const OTHER: &str = "10.0.0.2:80/tcp";
+    let in_mode = |vip: &str, real: &str, mode: Value| Change::UpdateReal {
+        vip: name(vip),
+        real: real.parse().unwrap(),
+        patch: patch(json!({ "mode": mode })),
+    };
+    let (directory, plane) = (tempfile::tempdir().unwrap(), Recorder::default());
+    let owner = begin(directory.path(), &plane);
+    for asked in [
+        add_vip(A),
+        set_vip(A, patch(json!({ "steering": {}, "forward": "l2" }))),
+        add_real(A, "10.1.0.2"),
+        add_vip(OTHER),
+        add_real(OTHER, "10.1.0.3"),
+        add_real(OTHER, "10.1.0.4"),
+        in_mode(OTHER, "10.1.0.4", json!("gue")),
+        set_vip(A, patch(json!({ "when_empty": OTHER }))),
+    ] {
+        change(&owner.0, asked).await.unwrap();
+    }
+    let modes = || -> Vec<(String, Forward)> {
+        let wanted: ServiceSpec = plane.tables().services[&name(A)].clone();
+        let reals = wanted.reals.iter();
+        reals
+            .map(|real| (real.to_string(), wanted.mode_of(*real)))
+            .collect()
+    };
+    let mode = |real: &str, mode| (real.to_owned(), mode);
+    steer(&owner.0, A, &[("10.1.0.2", 100, true)]).await;
+    assert_eq!(modes(), [mode("10.1.0.2", Forward::L2)]);
+    change(&owner.0, in_mode(A, "10.1.0.2", json!("nat")))
+        .await
+        .unwrap();
+    assert_eq!(modes(), [mode("10.1.0.2", Forward::Nat)]);
+    steer(&owner.0, A, &[("10.1.0.2", 100, false)]).await;
+    assert_eq!(
+        modes(),
+        [
+            mode("10.1.0.2", Forward::Nat),
+            // The mode of its own VIP does not count here.
+            mode("10.1.0.3", Forward::L2),
+            mode("10.1.0.4", Forward::Gue),
+        ]
+    );
+    // A change of the other VIP's real reaches the VIP for which it stands in.
+    change(&owner.0, in_mode(OTHER, "10.1.0.4", json!("ipip")))
+        .await
+        .unwrap();
+    change(&owner.0, in_mode(A, "10.1.0.2", Value::Null))
+        .await
+        .unwrap();
+    assert_eq!(
+        modes(),
+        [
+            mode("10.1.0.2", Forward::L2),
+            mode("10.1.0.3", Forward::L2),
+            mode("10.1.0.4", Forward::Ipip),
+        ]
+    );
+    end(owner).await;
+    // The next agent knows it.
+    let stored = stored(directory.path());
+    let real = &stored.get(&name(OTHER)).unwrap().reals[&"10.1.0.4".parse().unwrap()];
+    assert_eq!(real.spec.mode, Some(Forward::Ipip));
 }
 
 #[tokio::test]

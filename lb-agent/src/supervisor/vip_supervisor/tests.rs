@@ -5,6 +5,7 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::control::FlowCounts;
 use lb_model::intent::{Owner, RealSpec, VipSpec};
+use lb_model::options::Forward;
 use lb_model::vip::RealId;
 use lb_model::{check::Check, load::LoadSource, settings::SettingType as _};
 use lb_steering::{Load, Sample};
@@ -134,6 +135,27 @@ async fn who_cannot_be_probed_any_more_is_not_dead_for_ever() {
         .unwrap();
     let steered = update.steered.unwrap();
     assert!(steered.reals[&real()].up);
+}
+
+#[test]
+fn probes_go_in_the_mode_of_the_real() {
+    let in_modes = |of_vip: Forward, of_real: Option<Forward>| {
+        let vip = vip(|vip| {
+            let check = serde_json::json!({ "kind": "tcp", "via": "tunnel" });
+            vip.check = Some(Check::from_json(&check).unwrap());
+            vip.forward = of_vip;
+        });
+        let mut vip = Vip::clone(&vip);
+        vip.reals.get_mut(&real()).unwrap().spec.mode = of_real;
+        VipSupervisor::tunnelled(&vip)
+    };
+    for mode in [Forward::L2, Forward::Ipip, Forward::Gue] {
+        assert_eq!(in_modes(mode, None), [real()]);
+        assert_eq!(in_modes(Forward::Nat, Some(mode)), [real()]);
+        // In mode nat they go where clients' packets go: to the real's own address.
+        assert!(in_modes(mode, Some(Forward::Nat)).is_empty());
+    }
+    assert!(in_modes(Forward::Nat, None).is_empty());
 }
 
 /// The check is so slow that no other probe comes while the test runs.
