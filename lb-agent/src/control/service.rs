@@ -190,6 +190,7 @@ impl Service {
             vip: self.vip.address,
             forward: self.vip.spec.forward,
             terms: Terms {
+                ring: self.vip.spec.ring,
                 hash: self.vip.spec.hash,
                 source: self.vip.spec.source,
                 when_empty: in_tables(self.vip.spec.when_empty),

@@ -46,7 +46,8 @@ impl<B: TableBackend> Engine<B> {
         let current = self.services.get(&spec.vip);
         let is_new = current.is_none();
         let current_slots = current.map_or(0, |entry| entry.ring.slots());
-        let slots = table_slots(spec.ring.len(), current_slots);
+        let fixed = spec.terms.ring.fixed_slots();
+        let slots = table_slots(spec.ring.len(), current_slots, fixed);
         let added = self.resolve_added(spec);
         let own = added
             .iter()
@@ -66,7 +67,7 @@ impl<B: TableBackend> Engine<B> {
                     .check_room(index, &spec.terms.source_rules)
             })
             .and_then(|()| {
-                let more_slots = if slots > current_slots { slots } else { 0 };
+                let more_slots = if slots == current_slots { 0 } else { slots };
                 self.make_room(spec, is_new, &added, more_slots)
             })
             .and_then(|()| {
@@ -265,7 +266,9 @@ impl<B: TableBackend> Engine<B> {
         };
         let track_all = spec.track == Track::All;
         let window = spec.window_ticks();
-        let terms = spec.terms.record(spec.vip.protocol);
+        let wanted = spec.terms.record(spec.vip.protocol);
+        // The hash changes last: an agent that finds the old one changes the ring once more.
+        let terms = wanted.with_hash(entry.terms.hash());
         if (entry.tracking.counts_flows(), entry.window, entry.terms) != (track_all, window, terms)
         {
             (entry.window, entry.terms) = (window, terms);
@@ -273,6 +276,7 @@ impl<B: TableBackend> Engine<B> {
             self.backend
                 .set_service_terms(entry.index, entry.flags(), window, &terms.limits);
         }
+        let rehashes = wanted != terms;
         let rehashed = spec
             .reals
             .iter()
@@ -291,6 +295,7 @@ impl<B: TableBackend> Engine<B> {
                 removed: &removed,
                 tracks_every_flow: entry.tracking.is_total(),
                 knows_every_flow: entry.tracking.knows_every_flow(now),
+                rehashes,
             },
             window,
         };
@@ -301,6 +306,11 @@ impl<B: TableBackend> Engine<B> {
             &new,
             now,
         );
+        if rehashes {
+            entry.terms = wanted;
+            self.backend
+                .set_service_terms(entry.index, entry.flags(), window, &wanted.limits);
+        }
         self.awaits_settling |= entry.awaits_settling(&self.backend, now);
     }
 
