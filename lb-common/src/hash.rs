@@ -6,9 +6,10 @@
 
 use crate::{
     codegen::{apart, opaque},
+    katran,
     tables::{
         nat::widened,
-        service::{HASH_MASK, HASH_OF_DESTINATION, HASH_OF_PORT, HASH_OF_SOURCE},
+        service::{HASH_MASK, HASH_OF_DESTINATION, HASH_OF_KATRAN, HASH_OF_PORT, HASH_OF_SOURCE},
     },
 };
 
@@ -46,6 +47,9 @@ pub trait Addresses: Copy {
     fn are_one(&self) -> bool;
     /// Hash for the ring. The high half chooses the slot; every bit is usable.
     fn ring_hash(&self, seed: u64, ports: u32, protocol: u32) -> u64;
+    /// Hash for a ring of Katran's: of the source and the ports. `other` is another hash of the flow, of which it has
+    /// what does not choose the slot.
+    fn katran_hash(&self, ports: u32, other: u64) -> u64;
     /// Hash for the flow table: it identifies the flow within its service.
     fn flow_hash(&self, secret: [u64; 2], ports: u32, service: u32) -> u64;
 }
@@ -86,14 +90,19 @@ pub fn of_flow<A: Addresses>(
     }
     apart();
     let has = |bit: u32| ((hash & bit != 0) as u64).wrapping_neg();
-    let ports_count = 0xFFFF_0000_u32.to_le() & has(HASH_OF_PORT) as u32;
-    addresses
+    let ports_count =
+        0xFFFF_0000_u32.to_le() & has(HASH_OF_PORT) as u32 | has(HASH_OF_KATRAN) as u32;
+    let made = addresses
         .masked(has(HASH_OF_SOURCE), has(HASH_OF_DESTINATION))
         .ring_hash(
             seed,
             ports & ports_count,
             protocol & has(HASH_OF_DESTINATION) as u32,
-        )
+        );
+    if hash & HASH_OF_KATRAN == 0 {
+        return made;
+    }
+    addresses.katran_hash(ports, made)
 }
 
 impl Addresses for Addresses4 {
@@ -129,6 +138,11 @@ impl Addresses for Addresses4 {
         let hash = round(addresses ^ seed, K0);
         let hash = round(hash ^ beside(ports, protocol), K1);
         opaque(round(hash, K2))
+    }
+
+    #[inline(always)]
+    fn katran_hash(&self, ports: u32, other: u64) -> u64 {
+        katran::of_flow4(self.source, ports, other)
     }
 
     #[inline(always)]
@@ -178,6 +192,12 @@ impl Addresses for Addresses6 {
         let hash = round(prefix, K3) ^ round(host, K0).rotate_left(23);
         let hash = round(hash ^ beside(ports, protocol), K1);
         opaque(round(hash, K2))
+    }
+
+    #[inline(always)]
+    fn katran_hash(&self, ports: u32, other: u64) -> u64 {
+        let [first, second] = self.source;
+        katran::of_flow6(first, second, ports, other)
     }
 
     #[inline(always)]

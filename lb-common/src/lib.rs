@@ -31,6 +31,7 @@ pub mod headers;
 pub mod icmp_answer;
 pub mod icmp_error;
 pub mod ip;
+pub mod katran;
 pub mod limits;
 pub mod lookup;
 #[cfg(any(test, feature = "std"))]

@@ -10,6 +10,8 @@ pub const MAX_NEXT_HOPS: u32 = 4_096;
 pub const MIN_RING_SLOTS: u32 = 256;
 /// See [`MIN_RING_SLOTS`].
 pub const MAX_RING_SLOTS: u32 = 65_536;
+/// Slots of a ring of Katran's, a prime: the one number that is larger and no power of two.
+pub const KATRAN_RING_SLOTS: u32 = 65_537;
 /// Slots of all rings together: 256 MiB.
 pub const MAX_TOTAL_RING_SLOTS: u32 = 1 << 26;
 /// Ring slots in one value of the ring table: the kernel rounds an array's values up to 8 bytes, so

@@ -13,6 +13,7 @@ pub fn ring(ring: v1::RingAlgorithm) -> &'static str {
         v1::RingAlgorithm::Unspecified => UNKNOWN,
         v1::RingAlgorithm::Rendezvous => "rendezvous",
         v1::RingAlgorithm::Maglev => "maglev",
+        v1::RingAlgorithm::MaglevKatran => "maglev-katran",
     }
 }
 

@@ -10,13 +10,13 @@ use lb_common::{
     flow_limits::{self, FlowLimit},
     limits::{MAX_RING_SLOTS, STAMP_TICKS, ticks_from_millis},
     tables::service::{
-        NAT_KEEPS_SOURCE, RESET_EMPTY, RESET_LIMITED, SOURCE_RULES, Service, TRACK_ALL,
+        HASH_MASK, NAT_KEEPS_SOURCE, RESET_EMPTY, RESET_LIMITED, SOURCE_RULES, Service, TRACK_ALL,
     },
 };
 use lb_model::{
     flow_limits::{FlowLimits, OverLimit},
     options::{Forward, Hash, NatSource, OnDown, Track},
-    ring::NO_REAL,
+    ring::{Algorithm, NO_REAL},
     server_id::{QuicLbConfig, ServerId, ServerIdMethod},
     source_rule::SourceRule,
     vip::{Protocol, RealId, VipKey},
@@ -82,6 +82,8 @@ pub struct ServiceSpec {
 /// What else is done with a service's packets.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Terms {
+    /// How the service's ring was built: flows have Katran's hash for Katran's.
+    pub ring: Algorithm,
     /// What of a packet decides which slot its flow has.
     pub hash: Hash,
     /// The forwarding modes of reals that have one of their own.
@@ -101,7 +103,7 @@ pub struct Terms {
 impl Terms {
     /// As a record says it.
     pub(crate) fn record(&self, protocol: Protocol) -> RecordTerms {
-        let mut flags = self.hash.flags(protocol) | self.server_ids.flags();
+        let mut flags = self.hash.flags(self.ring, protocol) | self.server_ids.flags();
         if !self.source_rules.is_empty() {
             flags |= SOURCE_RULES;
         }
@@ -132,6 +134,21 @@ pub(crate) struct RecordTerms {
 }
 
 impl RecordTerms {
+    /// The bits that say what the hash of a flow is made of.
+    #[must_use]
+    pub fn hash(&self) -> u32 {
+        self.flags & HASH_MASK
+    }
+
+    /// The same terms with these bits.
+    #[must_use]
+    pub fn with_hash(self, hash: u32) -> RecordTerms {
+        RecordTerms {
+            flags: self.flags & !HASH_MASK | hash,
+            ..self
+        }
+    }
+
     /// Those of a record.
     pub fn of(record: &Service) -> RecordTerms {
         RecordTerms {
@@ -214,9 +231,19 @@ impl ServiceSpec {
         if let Some(twice) = self.reals.iter().find(|address| !seen.insert(**address)) {
             return invalid(format!("the real {twice} is listed twice"));
         }
-        if self.ring.len() > MAX_RING_SLOTS as usize {
+        let most = match self.terms.ring.fixed_slots() {
+            Some(slots) if !self.ring.is_empty() && self.ring.len() != slots as usize => {
+                return invalid(format!(
+                    "its ring has {} slots; one that is {} has {slots}",
+                    self.ring.len(),
+                    self.terms.ring
+                ));
+            }
+            fixed => fixed.unwrap_or(MAX_RING_SLOTS),
+        };
+        if self.ring.len() > most as usize {
             return invalid(format!(
-                "its ring has {} slots; {MAX_RING_SLOTS} is the limit",
+                "its ring has {} slots; {most} is the limit",
                 self.ring.len()
             ));
         }

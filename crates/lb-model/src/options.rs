@@ -2,10 +2,10 @@
 
 use lb_common::{
     forward::{Facts, GUE, IPIP, L2, NAT},
-    tables::service::{HASH_DESTINATION, HASH_SOURCE, HASH_SOURCE_GROUP},
+    tables::service::{HASH_DESTINATION, HASH_KATRAN, HASH_SOURCE, HASH_SOURCE_GROUP},
 };
 
-use crate::vip::Protocol;
+use crate::{ring::Algorithm, vip::Protocol};
 
 crate::choice! {
     /// How a packet reaches a real.
@@ -51,10 +51,11 @@ crate::choice! {
 }
 
 impl Hash {
-    /// The bits of a service's record that say it to the data path.
+    /// The bits of a service's record that say it to the data path. A ring of Katran's has Katran's hash of a flow.
     #[must_use]
-    pub const fn flags(self, protocol: Protocol) -> u32 {
+    pub const fn flags(self, ring: Algorithm, protocol: Protocol) -> u32 {
         match self {
+            Hash::Flow if matches!(ring, Algorithm::MaglevKatran) => HASH_KATRAN,
             Hash::Flow if matches!(protocol, Protocol::Sctp) => HASH_SOURCE,
             Hash::Flow => 0,
             Hash::Source => HASH_SOURCE,

@@ -1,6 +1,6 @@
 //! Algorithms and sizes of rings.
 
-use lb_common::limits::{MAX_RING_SLOTS, MIN_RING_SLOTS};
+use lb_common::limits::{KATRAN_RING_SLOTS, MAX_RING_SLOTS, MIN_RING_SLOTS};
 
 crate::choice! {
     /// How a ring is built.
@@ -9,6 +9,20 @@ crate::choice! {
         Rendezvous = "rendezvous",
         /// Maglev's permutations, with weights: the most even shares, but more flows move.
         Maglev = "maglev",
+        /// The ring and the hash of flows of Katran, 65,537 slots: a flow has the real that a Katran beside the balancer
+        /// gives it.
+        MaglevKatran = "maglev-katran",
+    }
+}
+
+impl Algorithm {
+    /// The one number of slots that such a ring has; `None` if the VIP's settings say it.
+    #[must_use]
+    pub const fn fixed_slots(self) -> Option<u32> {
+        match self {
+            Algorithm::Rendezvous | Algorithm::Maglev => None,
+            Algorithm::MaglevKatran => Some(KATRAN_RING_SLOTS),
+        }
     }
 }
 

@@ -171,6 +171,7 @@ pub const fn ring_algorithm(algorithm: Algorithm) -> v1::RingAlgorithm {
     match algorithm {
         Algorithm::Rendezvous => v1::RingAlgorithm::Rendezvous,
         Algorithm::Maglev => v1::RingAlgorithm::Maglev,
+        Algorithm::MaglevKatran => v1::RingAlgorithm::MaglevKatran,
     }
 }
 

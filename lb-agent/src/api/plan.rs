@@ -210,7 +210,13 @@ fn moved(service: &Service, after: &Vip, seed: u64) -> f64 {
         return 0.0;
     }
     let ring = ring::build(after.spec.ring, seed, after.slots(), &pairs);
-    ring::moved((&service.ring, &service.reals), (&ring, &reals))
+    let (before, now) = ((&*service.ring, &*service.reals), (&*ring, &*reals));
+    let hash = |vip: &Vip| vip.spec.hash.flags(vip.spec.ring, vip.address.protocol);
+    if hash(&service.vip) == hash(after) {
+        ring::moved(before, now)
+    } else {
+        ring::moved_by_hash(before, now)
+    }
 }
 
 /// The values that a change's settings have before it.

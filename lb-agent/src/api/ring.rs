@@ -59,14 +59,12 @@ fn weights(what_if: Vec<v1::WhatIf>) -> Result<BTreeMap<RealId, u32>, Refusal> {
 /// The ring with other weights, and the share of slots that would change.
 fn preview(service: &Service, what_if: BTreeMap<RealId, u32>, seed: u64) -> v1::Ring {
     let wanted = effective(service, &what_if);
-    let slots = service
-        .vip
-        .spec
-        .slots
-        .unwrap_or_else(|| ring::default_slots(wanted.len()));
+    let spec = &service.vip.spec;
+    let slots = spec.ring.fixed_slots().or(spec.slots);
+    let slots = slots.unwrap_or_else(|| ring::default_slots(wanted.len()));
     let pairs: Vec<(RealId, u32)> = wanted.into_iter().collect();
     let (reals, weights): (Vec<RealId>, Vec<u32>) = pairs.iter().copied().unzip();
-    let ring = ring::build(service.vip.spec.ring, seed, slots, &pairs);
+    let ring = ring::build(spec.ring, seed, slots, &pairs);
     let moved = ring::moved((&service.ring, &service.reals), (&ring, &reals));
     describe(service, &reals, &weights, &ring, moved)
 }
@@ -124,7 +122,7 @@ fn describe(
     v1::Ring {
         vip: Some(convert::vip_id(&service.vip.address)),
         algorithm: convert::ring_algorithm(service.vip.spec.ring).into(),
-        // A ring has at most 65,536 slots.
+        // A ring has at most 65,537 slots.
         slots: u32::try_from(ring.len()).unwrap_or(u32::MAX),
         checksum: ring::checksum(ring, reals),
         moved,

@@ -231,6 +231,7 @@ impl Service {
             vip: self.vip.address,
             forward: self.vip.spec.forward,
             terms: Terms {
+                ring: self.vip.spec.ring,
                 hash: self.vip.spec.hash,
                 modes: self.modes.clone(),
                 source: self.vip.spec.source,

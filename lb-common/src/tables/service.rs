@@ -30,19 +30,24 @@ pub const TRACK_ALL: u32 = 1;
 /// TCP packets that no real takes are answered with a reset.
 pub const RESET_EMPTY: u32 = 2;
 /// Bits that say what the ring hash of a flow is made of; none of them: of addresses, ports and protocol.
-pub const HASH_MASK: u32 = HASH_OF_SOURCE | HASH_OF_DESTINATION | HASH_OF_PORT;
+pub const HASH_MASK: u32 = HASH_OF_SOURCE | HASH_OF_DESTINATION | HASH_OF_PORT | HASH_OF_KATRAN;
 /// The hash is made of the source address.
 pub const HASH_OF_SOURCE: u32 = 0x10;
 /// The hash is made of the destination address and the protocol.
 pub const HASH_OF_DESTINATION: u32 = 0x20;
 /// The hash is made of the destination port.
 pub const HASH_OF_PORT: u32 = 0x40;
+/// The hash leads to the slot that Katran's has ([`crate::katran`]). Beside it, both ports count.
+pub const HASH_OF_KATRAN: u32 = 0x80;
 /// Addresses and protocol.
 pub const HASH_SOURCE: u32 = HASH_OF_SOURCE | HASH_OF_DESTINATION;
 /// The source address alone: the same for all services.
 pub const HASH_SOURCE_GROUP: u32 = HASH_OF_SOURCE;
 /// Destination address and port, and protocol.
 pub const HASH_DESTINATION: u32 = HASH_OF_DESTINATION | HASH_OF_PORT;
+/// The slot that Katran's hash has, of a ring of [`crate::limits::KATRAN_RING_SLOTS`]; the rest of the hash is made of
+/// addresses, ports and protocol.
+pub const HASH_KATRAN: u32 = HASH_OF_KATRAN | HASH_SOURCE;
 /// Mode `nat` keeps the client's address and port as the source.
 pub const NAT_KEEPS_SOURCE: u32 = 0x100;
 /// Bits that say where packets name their real ([`crate::server_ids`]).

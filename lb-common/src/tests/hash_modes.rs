@@ -7,7 +7,7 @@ use crate::{
     reason::Reason,
     tables::{
         ring::{Previous, slot},
-        service::{HASH_DESTINATION, HASH_SOURCE, HASH_SOURCE_GROUP},
+        service::{HASH_DESTINATION, HASH_KATRAN, HASH_SOURCE, HASH_SOURCE_GROUP},
     },
 };
 
@@ -57,6 +57,7 @@ fn a_hash_is_made_of_what_the_service_says() {
             (HASH_SOURCE, false, true, false),
             (HASH_SOURCE_GROUP, false, true, false),
             (HASH_DESTINATION, false, false, true),
+            (HASH_KATRAN, true, true, true),
         ] {
             let mut testbed = testbed(&VIPS, flags);
             let many = frames(v6).map(|frames| {
@@ -93,8 +94,31 @@ fn services_of_a_group_have_one_real_for_a_client() {
 }
 
 #[test]
+fn neither_destination_nor_protocol_count_for_katran() {
+    let mut testbed = testbed(
+        &["10.0.0.1:80/tcp", "10.0.0.2:80/tcp", "10.0.0.1:80/udp"],
+        HASH_KATRAN,
+    );
+    let mut seen = HashSet::new();
+    for port in 40_000..40_064 {
+        let tcp = tcp4(port, ACK);
+        let other = with(tcp.clone(), &[(33, 2)]);
+        let udp = with(udp4(port), &[(36, 0), (37, 80)]);
+        let reals = [tcp, other, udp].map(|frame| real(&mut testbed, &frame));
+        assert_eq!(reals, [reals[0]; 3]);
+        seen.insert(reals[0]);
+    }
+    assert!(seen.len() > 11);
+}
+
+#[test]
 fn an_error_finds_the_real_of_its_flow_by_the_services_hash() {
-    for flags in [HASH_SOURCE, HASH_SOURCE_GROUP, HASH_DESTINATION] {
+    for flags in [
+        HASH_SOURCE,
+        HASH_SOURCE_GROUP,
+        HASH_DESTINATION,
+        HASH_KATRAN,
+    ] {
         let mut testbed = testbed(&["10.0.0.1:80/tcp"], flags);
         for client in 0..32 {
             let frame = with(tcp4(40_000, ACK), &[(29, client)]);

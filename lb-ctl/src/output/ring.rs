@@ -22,7 +22,7 @@ pub struct RingReal {
 pub struct Ring {
     /// The VIP's name.
     pub vip: String,
-    /// rendezvous or maglev.
+    /// rendezvous, maglev or maglev-katran.
     pub algorithm: &'static str,
     /// The number of slots.
     pub slots: u32,

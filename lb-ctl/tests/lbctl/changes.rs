@@ -111,6 +111,18 @@ fn each_verb_asks_for_what_was_typed_and_nothing_else() {
             }),
         ),
         (
+            "set-vip 10.0.0.1:80/tcp --ring maglev-katran",
+            Change::UpdateVip(v1::UpdateVipRequest {
+                id: id.clone(),
+                spec: Some(v1::VipSpec {
+                    ring: Some(v1::RingAlgorithm::MaglevKatran.into()),
+                    ..v1::VipSpec::default()
+                }),
+                update_mask: mask(&["ring"]),
+                ..Default::default()
+            }),
+        ),
+        (
             "set-vip 10.0.0.1:80/tcp --track exceptions --window 500ms",
             Change::UpdateVip(v1::UpdateVipRequest {
                 id: id.clone(),

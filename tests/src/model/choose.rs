@@ -12,6 +12,7 @@ use lb_common::{
 use super::{
     FlowKey, Model,
     flows::Entry,
+    katran,
     parse::{self, Packet},
     testbed::{Hash, Testbed},
 };
@@ -72,7 +73,8 @@ fn halves(octets: [u8; 16]) -> [u64; 2] {
     [number(&octets[..8]), number(&octets[8..])]
 }
 
-/// Returns the ring hash, which `lb_common::hash` defines, of what the service says of a packet.
+/// Returns the ring hash, which `lb_common::hash` defines, of what the service says of a packet, or the one that leads to
+/// Katran's slot.
 pub(super) fn ring_hash(testbed: &Testbed, packet: &Packet, service: u32) -> u64 {
     let hash = testbed.services[service as usize].hash;
     let none = |address: IpAddr| match address {
@@ -80,8 +82,8 @@ pub(super) fn ring_hash(testbed: &Testbed, packet: &Packet, service: u32) -> u64
         IpAddr::V6(_) => IpAddr::from([0; 16]),
     };
     let (_, to) = ports(packet);
-    let (source, destination, ports, protocol) = match hash {
-        Hash::Flow => (
+    let (source, destination, counted, protocol) = match hash {
+        Hash::Flow | Hash::Katran => (
             packet.source,
             packet.destination,
             ports(packet),
@@ -96,19 +98,24 @@ pub(super) fn ring_hash(testbed: &Testbed, packet: &Packet, service: u32) -> u64
             packet.protocol,
         ),
     };
-    let (seed, ports, protocol) = (testbed.ring_seed, in_packet(ports), u32::from(protocol));
-    match (source, destination) {
+    let (seed, counted, protocol) = (testbed.ring_seed, in_packet(counted), u32::from(protocol));
+    let made = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => Addresses4 {
             source: u32::from_ne_bytes(source.octets()),
             destination: u32::from_ne_bytes(destination.octets()),
         }
-        .ring_hash(seed, ports, protocol),
+        .ring_hash(seed, counted, protocol),
         (IpAddr::V6(source), IpAddr::V6(destination)) => Addresses6 {
             source: halves(source.octets()),
             destination: halves(destination.octets()),
         }
-        .ring_hash(seed, ports, protocol),
+        .ring_hash(seed, counted, protocol),
         _ => unreachable!("a packet has addresses of one family"),
+    };
+    if hash == Hash::Katran {
+        katran::ring_hash(packet.source, ports(packet), made)
+    } else {
+        made
     }
 }
 

@@ -1,7 +1,7 @@
 //! An independent model of the forwarding decision. It derives the expected outcome for a frame directly from the
 //! specifications (the records of `lb_common::tables`, RFC 791, 1624, 2003, 2473, 6040, 8200).
 //!
-//! It shares only definitions with the code under test: the records, the reasons and the two hash functions. It has its
+//! It shares only definitions with the code under test: the records, the reasons and the two hash functions of our own. It has its
 //! own parser, choice, encapsulation and checksums, on vectors and hash maps, and computes a checksum from scratch if the
 //! packet had a correct one.
 
@@ -12,6 +12,7 @@ pub mod fragments;
 pub mod generator;
 mod headers;
 mod icmp;
+mod katran;
 pub mod named;
 mod parse;
 pub mod random;

@@ -217,6 +217,7 @@ fn add_service(
             Hash::Source,
             Hash::SourceGroup,
             Hash::Destination,
+            Hash::Katran,
         ]),
         ids: match name.protocol {
             6 => *random.pick(&[Ids::None, Ids::TcpOption]),

@@ -13,8 +13,8 @@ use lb_common::tables::{
     ring::{self, Previous},
     server_id::{QuicLb, ServerIdKey, quic_lb_key},
     service::{
-        self, HASH_DESTINATION, HASH_SOURCE, HASH_SOURCE_GROUP, RESET_EMPTY, SOURCE_RULES,
-        TRACK_ALL, ring_place,
+        self, HASH_DESTINATION, HASH_KATRAN, HASH_SOURCE, HASH_SOURCE_GROUP, RESET_EMPTY,
+        SOURCE_RULES, TRACK_ALL, ring_place,
     },
     source_rule::SourceKey,
 };
@@ -68,6 +68,8 @@ pub enum Hash {
     SourceGroup,
     /// Destination address and port, and protocol.
     Destination,
+    /// The slot by the client's address and ports, as Katran has it; the rest as with `Flow`.
+    Katran,
 }
 
 /// How a packet reaches a real.
@@ -167,6 +169,7 @@ impl Testbed {
                     Hash::Source => HASH_SOURCE,
                     Hash::SourceGroup => HASH_SOURCE_GROUP,
                     Hash::Destination => HASH_DESTINATION,
+                    Hash::Katran => HASH_KATRAN,
                 },
             window: service.window,
             ..service::Service::default()

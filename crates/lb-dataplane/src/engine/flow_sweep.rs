@@ -272,6 +272,7 @@ mod tests {
                 removed: &[],
                 tracks_every_flow: false,
                 knows_every_flow: false,
+                rehashes: false,
             },
             window: WINDOW,
         };

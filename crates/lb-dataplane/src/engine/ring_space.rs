@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use lb_common::limits::SLOTS_PER_CHUNK;
+
 use super::quiescence::Quiescing;
 
 /// Hands out stretches of the ring table.
 ///
-/// Invariant: the stretches in use do not overlap, and one that was retired stays in use until packets that
+/// Invariant: the stretches in use are whole chunks and do not overlap, and one that was retired stays in use until packets that
 /// may still read it are done.
 #[derive(Debug, Default)]
 pub(crate) struct RingSpace {
@@ -14,6 +16,11 @@ pub(crate) struct RingSpace {
     used: BTreeMap<u32, u32>,
     /// First slots of retired stretches; they are in `used` as well.
     quiescing: Quiescing<u32>,
+}
+
+/// The slots of whole chunks that a ring of `slots` slots takes.
+fn whole(slots: u32) -> u32 {
+    slots.next_multiple_of(SLOTS_PER_CHUNK)
 }
 
 impl RingSpace {
@@ -36,12 +43,14 @@ impl RingSpace {
             .used
             .last_key_value()
             .map_or(0, |(first, length)| first + length);
+        let slots = whole(slots);
         end.max(self.gap(slots) + slots)
     }
 
     /// Takes the first gap of `slots` slots and returns its first slot. The table has this room:
     /// see [`RingSpace::table_size`].
     pub fn allocate(&mut self, slots: u32) -> u32 {
+        let slots = whole(slots);
         let first = self.gap(slots);
         self.used.insert(first, slots);
         first
@@ -49,6 +58,7 @@ impl RingSpace {
 
     /// Marks a stretch that an adopted table uses as in use; false if it overlaps another one.
     pub fn reserve(&mut self, first: u32, slots: u32) -> bool {
+        let slots = whole(slots);
         let free = self
             .used
             .range(..first + slots)
@@ -101,6 +111,19 @@ mod tests {
         );
         assert_eq!(space.table_size(512), 1792);
         assert_eq!(space.table_size(1024), 1792 + 1024);
+    }
+
+    #[test]
+    fn a_ring_that_is_no_multiple_of_a_chunk_takes_whole_ones() {
+        let mut space = RingSpace::default();
+        assert_eq!(space.table_size(65_537), 65_552);
+        assert_eq!(
+            [65_537, 256].map(|slots| space.allocate(slots)),
+            [0, 65_552]
+        );
+        let mut adopted = RingSpace::default();
+        assert!(adopted.reserve(0, 65_537) && !adopted.reserve(65_536, 16));
+        assert!(adopted.reserve(65_552, 256));
     }
 
     #[test]

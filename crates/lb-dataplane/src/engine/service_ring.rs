@@ -4,7 +4,7 @@
 //! exactly where the last one stopped.
 
 use lb_common::{
-    limits::SLOTS_PER_CHUNK,
+    limits::{KATRAN_RING_SLOTS, SLOTS_PER_CHUNK},
     tables::{
         ring::{Classes, Previous, Slot, previous_of},
         service::ring_place,
@@ -37,13 +37,15 @@ pub(crate) struct ServiceRing {
     states: SlotStates,
     /// No sweep that began earlier than a grace period after this tells of exceptions.
     sweeps_count_since: u32,
+    /// From when on every entry of the flow table has a stamp with the hash that flows have now, after they had another.
+    stamped_from: Option<u32>,
     /// When the ring was last changed.
     changed: u32,
 }
 
 /// A service's ring as a change wants it.
 pub(crate) struct NewRing<'a, F> {
-    /// Number of slots in the table, at least as many as now: see [`super::slot::table_slots`].
+    /// Number of slots in the table: see [`super::slot::table_slots`].
     pub slots: u32,
     /// The real of each of these slots; 0 for no real.
     pub real: F,
@@ -65,6 +67,7 @@ impl ServiceRing {
             has_new_windows: false,
             states: SlotStates::default(),
             sweeps_count_since: now,
+            stamped_from: None,
             changed: now,
         }
     }
@@ -82,7 +85,7 @@ impl ServiceRing {
             return Some(ServiceRing::new(now));
         }
         let end = u64::from(first_slot) + u64::from(slots);
-        let sound = slots.is_power_of_two()
+        let sound = (slots.is_power_of_two() || slots == KATRAN_RING_SLOTS)
             && first_slot.is_multiple_of(SLOTS_PER_CHUNK)
             && end <= u64::from(backend.sizes().ring_slots)
             && space.reserve(first_slot, slots);
@@ -107,6 +110,7 @@ impl ServiceRing {
             has_new_windows: windows,
             states,
             sweeps_count_since: now,
+            stamped_from: None,
             changed: now,
         })
     }
@@ -152,7 +156,12 @@ impl ServiceRing {
         self.sweeps_count_since = now;
     }
 
-    /// Writes the slots of a change, in place or in a larger ring beside the old one, to which the service
+    /// Takes note that the service's flows have no entries, so that none has the stamp of another hash.
+    pub fn has_no_stamps(&mut self) {
+        self.stamped_from = None;
+    }
+
+    /// Writes the slots of a change, in place or in another ring beside the old one, to which the service
     /// is then moved. `service` is the service's index.
     pub fn update<B: TableBackend>(
         &mut self,
@@ -199,6 +208,10 @@ impl ServiceRing {
         }
         self.states = states;
         self.changed = now;
+        if new.change.rehashes {
+            // Flows that live are stamped again within a window; the other entries go.
+            self.stamped_from = Some(now.wrapping_add(new.window));
+        }
         let windows = states.in_window > 0;
         self.next_end = windows.then(|| {
             let end = now.wrapping_add(new.window);
@@ -296,6 +309,10 @@ impl ServiceRing {
         if self.states.exceptions == 0 || !is_quiescent(self.sweeps_count_since, now) {
             return;
         }
+        if self.stamped_from.is_some_and(|from| !reached(now, from)) {
+            return;
+        }
+        self.stamped_from = None;
         let mut states = SlotStates::default();
         for i in 0..self.slots {
             let index = self.first_slot + i;
@@ -343,7 +360,8 @@ fn count(states: &mut SlotStates, slot: Slot) {
     }
 }
 
-/// The slot of a ring of `of` slots that contains slot `i` of a ring of `slots` (at least as many).
+/// The slot of a ring of `of` slots that contains slot `i` of a ring of `slots`, if these are at least as many; else the
+/// first one that is within it.
 #[must_use]
 pub(crate) fn enclosing_slot(i: u32, of: u32, slots: u32) -> usize {
     (u64::from(i) * u64::from(of) / u64::from(slots)) as usize
@@ -382,6 +400,7 @@ mod tests {
                     removed: &[],
                     tracks_every_flow: false,
                     knows_every_flow: false,
+                    rehashes: false,
                 },
                 window: WINDOW,
             };

@@ -170,6 +170,7 @@ impl ServiceEntry {
         self.end_quiet_windows(backend, now)?;
         // Counters are read after `now`: packets that saw a slot in its window are counted.
         if !self.tracking.is_total() && !self.carries_packets(backend)? {
+            self.ring.has_no_stamps();
             let none = vec![Classes::NONE; self.ring.slots() as usize];
             self.ring.settle(backend, &none, now);
         }

@@ -50,7 +50,8 @@ impl<B: TableBackend> Engine<B> {
         let current = self.services.get(&spec.vip);
         let is_new = current.is_none();
         let current_slots = current.map_or(0, |entry| entry.ring.slots());
-        let slots = table_slots(spec.ring.len(), current_slots);
+        let fixed = spec.terms.ring.fixed_slots();
+        let slots = table_slots(spec.ring.len(), current_slots, fixed);
         let added = self.resolve_added(spec);
         let changed = self.resolve_changed(spec);
         let own = added
@@ -71,7 +72,7 @@ impl<B: TableBackend> Engine<B> {
                     .check_room(index, &spec.terms.source_rules)
             })
             .and_then(|()| {
-                let more_slots = if slots > current_slots { slots } else { 0 };
+                let more_slots = if slots == current_slots { 0 } else { slots };
                 self.make_room(spec, is_new, (&added, &changed), more_slots)
             })
             .and_then(|()| {
@@ -321,7 +322,9 @@ impl<B: TableBackend> Engine<B> {
         };
         let track_all = spec.track == Track::All;
         let window = spec.window_ticks();
-        let terms = spec.terms.record(spec.vip.protocol);
+        let wanted = spec.terms.record(spec.vip.protocol);
+        // The hash changes last: an agent that finds the old one changes the ring once more.
+        let terms = wanted.with_hash(entry.terms.hash());
         if (entry.tracking.counts_flows(), entry.window, entry.terms) != (track_all, window, terms)
         {
             (entry.window, entry.terms) = (window, terms);
@@ -329,6 +332,7 @@ impl<B: TableBackend> Engine<B> {
             self.backend
                 .set_service_terms(entry.index, entry.flags(), window, &terms.limits);
         }
+        let rehashes = wanted != terms;
         let rehashed = spec
             .reals
             .iter()
@@ -347,6 +351,7 @@ impl<B: TableBackend> Engine<B> {
                 removed: &removed,
                 tracks_every_flow: entry.tracking.is_total(),
                 knows_every_flow: entry.tracking.knows_every_flow(now),
+                rehashes,
             },
             window,
         };
@@ -357,6 +362,11 @@ impl<B: TableBackend> Engine<B> {
             &new,
             now,
         );
+        if rehashes {
+            entry.terms = wanted;
+            self.backend
+                .set_service_terms(entry.index, entry.flags(), window, &wanted.limits);
+        }
         self.awaits_settling |= entry.awaits_settling(&self.backend, now);
     }
 

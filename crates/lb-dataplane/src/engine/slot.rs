@@ -20,6 +20,8 @@ pub(crate) struct RingChange<'a> {
     /// The flow table knows every live flow, and a packet that it does not know begins one: a changed slot
     /// needs no previous real.
     pub knows_every_flow: bool,
+    /// The hash of flows changes with the ring, so a slot has other flows than before.
+    pub rehashes: bool,
 }
 
 impl RingChange<'_> {
@@ -30,11 +32,16 @@ impl RingChange<'_> {
     ///   so an unknown running flow still belongs to the previous real. If that is the slot's real again, the window
     ///   is over.
     /// - A removed real is never remembered, and no real is where the flow table knows every flow.
+    /// - Of the flows that a slot has by another hash, those that the flow table knows keep their real. Nothing says where
+    ///   the others were.
     /// - The flow table may hold entries of a removed real's flows, which do not count as long as it is down. The next
     ///   sweep frees them; until then the classes of exceptions in its slots are not known. A settled slot stays settled.
     #[must_use]
     pub fn apply(&self, old: Slot, real: u16) -> Slot {
         let current = real_of(old);
+        if self.rehashes {
+            return self.finish(real, UNKNOWN);
+        }
         let state = match previous_of(old) {
             Previous::Real(previous) if previous == real => UNKNOWN,
             Previous::Real(previous) if self.removed.contains(&previous) => UNKNOWN,
@@ -104,15 +111,30 @@ pub(crate) fn without_classes(old: Slot) -> Slot {
     }
 }
 
-/// Number of slots that the table holds for a ring of `requested` slots, when it holds `current` now.
+/// Number of slots that the table holds for a ring of `requested` slots, when it holds `current` now. `fixed` is the number
+/// that rings of its algorithm have, if there is one.
 ///
-/// Always a power of two and never less than now: a slot is the top bits of a hash, so a slot of a larger
+/// Otherwise it is always a power of two and never less than now: a slot is the top bits of a hash, so a slot of a larger
 /// ring lies within one slot of a smaller one, and both rings agree on every flow's previous real. A
 /// smaller ring is repeated over the larger one. A ring whose size is not a power of two is spread over
 /// [`lb_common::limits::MAX_RING_SLOTS`], which distorts shares by less than 2^-16 per slot.
+///
+/// Where rings have a fixed number, flows have a hash of their own, which says nothing of the slots before or after.
 #[must_use]
-pub(crate) fn table_slots(requested: usize, current: u32) -> u32 {
+pub(crate) fn table_slots(requested: usize, current: u32, fixed: Option<u32>) -> u32 {
     use lb_common::limits::{MAX_RING_SLOTS, MIN_RING_SLOTS};
+    if let Some(fixed) = fixed {
+        return if requested == 0 && current == 0 {
+            0
+        } else {
+            fixed
+        };
+    }
+    let current = if current == 0 || current.is_power_of_two() {
+        current
+    } else {
+        MIN_RING_SLOTS
+    };
     let slots = if requested == 0 {
         0
     } else if requested.is_power_of_two() {
@@ -172,11 +194,13 @@ mod tests {
             removed: &[GONE],
             tracks_every_flow: false,
             knows_every_flow: false,
+            rehashes: false,
         };
         let tracking = RingChange {
             removed: &[GONE],
             tracks_every_flow: true,
             knows_every_flow: false,
+            rehashes: false,
         };
         for (case, (real, state), new, (new_real, new_state)) in cases {
             let next = change.apply(slot(real, state), new);
@@ -205,6 +229,7 @@ mod tests {
             removed: &[],
             tracks_every_flow: true,
             knows_every_flow: true,
+            rehashes: false,
         };
         for (old, new, expected) in [
             (slot(1, SOME), 2, slot(2, UNKNOWN)),
@@ -238,12 +263,50 @@ mod tests {
 
     #[test]
     fn a_ring_in_use_only_grows() {
-        assert_eq!(table_slots(4096, 0), 4096);
-        assert_eq!(table_slots(4096, 65_536), 65_536);
-        assert_eq!(table_slots(65_536, 4096), 65_536);
-        assert_eq!(table_slots(16, 0), 256);
-        assert_eq!(table_slots(65_521, 0), 65_536);
-        assert_eq!(table_slots(0, 0), 0);
-        assert_eq!(table_slots(0, 512), 512);
+        assert_eq!(table_slots(4096, 0, None), 4096);
+        assert_eq!(table_slots(4096, 65_536, None), 65_536);
+        assert_eq!(table_slots(65_536, 4096, None), 65_536);
+        assert_eq!(table_slots(16, 0, None), 256);
+        assert_eq!(table_slots(65_521, 0, None), 65_536);
+        assert_eq!(table_slots(0, 0, None), 0);
+        assert_eq!(table_slots(0, 512, None), 512);
+    }
+
+    #[test]
+    fn a_ring_of_a_fixed_number_of_slots_has_these() {
+        let fixed = Some(65_537);
+        for (requested, current, fixed, slots) in [
+            (65_537, 0, fixed, 65_537),
+            (65_537, 4_096, fixed, 65_537),
+            (65_537, 65_537, fixed, 65_537),
+            (0, 0, fixed, 0),
+            (0, 4_096, fixed, 65_537),
+            // And another ring after it any number.
+            (4_096, 65_537, None, 4_096),
+            (65_536, 65_537, None, 65_536),
+            (0, 65_537, None, 256),
+        ] {
+            assert_eq!(
+                table_slots(requested, current, fixed),
+                slots,
+                "{requested} {current}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_slot_of_another_hash_forgets_where_its_flows_were() {
+        let change = RingChange {
+            removed: &[],
+            tracks_every_flow: false,
+            knows_every_flow: false,
+            rehashes: true,
+        };
+        for state in [Settled, SOME, UNKNOWN, Real(3)] {
+            for real in [0, 1, 2, 3] {
+                assert_eq!(change.apply(slot(1, state), real), slot(real, UNKNOWN));
+            }
+        }
+        assert_eq!(change.fresh(1), slot(1, Settled));
     }
 }

@@ -6,6 +6,8 @@ mod down_tests;
 #[cfg(test)]
 mod hop_tests;
 #[cfg(test)]
+mod katran_tests;
+#[cfg(test)]
 mod mode_tests;
 #[cfg(test)]
 mod server_id_tests;

@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
     time::Duration,
 };
 
@@ -23,7 +24,7 @@ use lb_common::{
 };
 use lb_model::{
     options::{Forward, OnDown, Track},
-    ring::NO_REAL,
+    ring::{Algorithm, NO_REAL},
     vip::RealId,
 };
 
@@ -76,7 +77,7 @@ struct Testbed {
     plane: Option<MemoryDataplane>,
     options: Options,
     spec: ServiceSpec,
-    /// The real of each slot.
+    /// The real of each slot; of a ring of Katran's, of each 256th of the slots.
     ring: Vec<u16>,
     down: BTreeMap<u16, OnDown>,
     flows: Vec<Option<Flow>>,
@@ -90,7 +91,7 @@ struct Testbed {
 }
 
 impl Testbed {
-    fn new(vip: &str, seed: u64) -> Testbed {
+    fn new(vip: &str, algorithm: Algorithm, seed: u64) -> Testbed {
         let options = Options {
             flow_entries: 16_384,
             ..Options::new(Vec::new())
@@ -102,7 +103,10 @@ impl Testbed {
             spec: ServiceSpec {
                 vip: vip.parse().unwrap(),
                 forward: Forward::Ipip,
-                terms: Terms::default(),
+                terms: Terms {
+                    ring: algorithm,
+                    ..Terms::default()
+                },
                 track: Track::Exceptions,
                 window: WINDOW,
                 reals: (0..REALS).map(address).collect(),
@@ -133,7 +137,7 @@ impl Testbed {
 
     /// The spec of the ring and the deaths as they are now; a dead real's slots go to the next one that lives.
     fn set(&mut self) {
-        self.spec.ring = self
+        let ring = self
             .ring
             .iter()
             .map(|real| {
@@ -143,12 +147,23 @@ impl Testbed {
                     .unwrap_or(NO_REAL)
             })
             .collect();
+        self.spec.ring = self.spread(ring);
         let down = self.down.iter();
         self.spec.down = down
             .map(|(real, policy)| (address(*real), *policy))
             .collect();
         let spec = self.spec.clone();
         self.as_agent(|plane| plane.set_service(&spec).unwrap());
+    }
+
+    /// The ring with as many slots as its algorithm wants.
+    fn spread(&self, ring: Vec<u16>) -> Arc<[u16]> {
+        match self.spec.terms.ring.fixed_slots() {
+            None => ring.into(),
+            Some(slots) => (0..slots as usize)
+                .map(|slot| ring[slot * ring.len() / slots as usize])
+                .collect(),
+        }
     }
 
     fn tick(&mut self) {
@@ -368,7 +383,7 @@ impl Testbed {
                     let heir = (0..REALS)
                         .find(|other| *other != real && !self.down.contains_key(other))
                         .expect("at most one is down");
-                    self.spec.ring = ring
+                    let ring = ring
                         .iter()
                         .map(|of| {
                             let of = if *of == real || self.down.contains_key(of) {
@@ -379,6 +394,7 @@ impl Testbed {
                             position(of).map_or(NO_REAL, |position| position as u16)
                         })
                         .collect();
+                    self.spec.ring = self.spread(ring);
                     let spec = self.spec.clone();
                     self.lose(index);
                     self.as_agent(|plane| plane.set_service(&spec).unwrap());
@@ -402,10 +418,10 @@ impl Testbed {
 
 type Tcp = etherparse::PacketBuilderStep<etherparse::TcpHeader>;
 
-fn play(vip: &str, seeds: std::ops::Range<u64>) {
+fn play(vip: &str, algorithm: Algorithm, seeds: std::ops::Range<u64>) {
     let (mut restarts, mut settled, mut filtered) = (0, 0, 0);
     for seed in seeds {
-        let mut bed = Testbed::new(vip, seed);
+        let mut bed = Testbed::new(vip, algorithm, seed);
         bed.pass(10);
         bed.tick();
         for step in 0..150 {
@@ -417,7 +433,7 @@ fn play(vip: &str, seeds: std::ops::Range<u64>) {
                 let states = bed.states();
                 settled += states.settled;
                 let backend = bed.plane().engine.backend();
-                filtered += (0..backend.sizes().ring_slots.min(4_096))
+                filtered += (0..backend.sizes().ring_slots)
                     .filter(|slot| match previous_of(backend.slot(*slot)) {
                         Previous::Exceptions(classes) => classes.share() < 1.0,
                         Previous::Settled | Previous::Real(_) => false,
@@ -451,17 +467,23 @@ fn play(vip: &str, seeds: std::ops::Range<u64>) {
 
 #[test]
 fn no_tcp_flow_changes_its_real() {
-    play("10.0.0.1:80/tcp", 0..12);
+    play("10.0.0.1:80/tcp", Algorithm::Rendezvous, 0..12);
+}
+
+#[test]
+fn no_flow_of_a_ring_of_katrans_changes_its_real() {
+    play("10.0.0.1:80/tcp", Algorithm::MaglevKatran, 200..204);
+    play("10.0.0.1:80/udp", Algorithm::MaglevKatran, 300..303);
 }
 
 #[test]
 fn no_udp_flow_changes_its_real() {
-    play("10.0.0.1:80/udp", 100..110);
+    play("10.0.0.1:80/udp", Algorithm::Rendezvous, 100..110);
 }
 
 /// A service whose reals were added one by one, each with an equal share of the ring, before any traffic.
 fn built_one_by_one(vip: &str, reals: u16) -> Testbed {
-    let mut bed = Testbed::new(vip, 7);
+    let mut bed = Testbed::new(vip, Algorithm::Rendezvous, 7);
     bed.mortal = false;
     bed.flows.clear();
     for count in 1..=reals {
@@ -580,7 +602,7 @@ fn no_flow_changes_its_real_while_its_vip_is_built() {
             .iter()
             .cycle(),
     ) {
-        let mut bed = Testbed::new(vip, 1_000 + seed);
+        let mut bed = Testbed::new(vip, Algorithm::Rendezvous, 1_000 + seed);
         let steps = 3 + bed.random.below(6);
         let first_flows = bed.random.below(steps);
         for step in 0..steps {

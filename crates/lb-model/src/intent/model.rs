@@ -76,8 +76,9 @@ impl Vip {
     /// Slots of its ring, the default filled in.
     #[must_use]
     pub fn slots(&self) -> u32 {
-        self.spec
-            .slots
+        let fixed = self.spec.ring.fixed_slots();
+        fixed
+            .or(self.spec.slots)
             .unwrap_or_else(|| ring::default_slots(self.reals.len()))
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lb_common::limits::{MAX_RING_SLOTS, MAX_WEIGHT, MIN_RING_SLOTS};
+use lb_common::limits::{KATRAN_RING_SLOTS, MAX_RING_SLOTS, MAX_WEIGHT, MIN_RING_SLOTS};
 
 use super::WhenEmpty;
 use crate::{
@@ -57,8 +57,9 @@ crate::settings! {
         track: Track = Track::Exceptions;
         /// How long an idle flow keeps its real through changes of the ring; without it 1 h for TCP, 2 min for UDP, 10 min for SCTP.
         window: Option<Duration> = None, MIN_WINDOW..=MAX_WINDOW;
-        /// Slots of the ring, a power of two; without it the ring grows with the number of reals.
-        slots: Option<u32> = None, MIN_RING_SLOTS..=MAX_RING_SLOTS;
+        /// Slots of the ring, a power of two; without it the ring grows with the number of reals. A ring `maglev-katran` has
+        /// 65537.
+        slots: Option<u32> = None, MIN_RING_SLOTS..=KATRAN_RING_SLOTS;
         /// The health check of the reals; without it they count as up.
         check: Option<Check> = None;
         /// What happens to the running flows of a real that goes down.
@@ -78,10 +79,15 @@ crate::settings! {
     }
     validate(spec) {
         check_description(spec.description.as_deref())?;
-        match spec.slots {
-            Some(slots) if !slots.is_power_of_two() => {
+        let refuse = |slots, advice| Err(FieldError::new("slots", slots, advice));
+        match (spec.slots, spec.ring.fixed_slots()) {
+            (Some(slots), Some(fixed)) if slots != fixed => {
+                let advice = format!("a ring {} has {fixed} slots; leave slots away, or give {fixed}", spec.ring);
+                refuse(slots, advice)
+            }
+            (Some(slots), None) if !slots.is_power_of_two() => {
                 let advice = format!("give a power of two from {MIN_RING_SLOTS} to {MAX_RING_SLOTS}");
-                Err(FieldError::new("slots", slots, advice))
+                refuse(slots, advice)
             }
             _ => Ok(()),
         }

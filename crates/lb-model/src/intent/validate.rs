@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     load::MAX_SOURCES,
-    options::Forward,
+    options::{Forward, Hash},
+    ring::Algorithm,
     server_id::{ServerId, ServerIdMethod},
     settings::FieldError,
     shedding::RESET,
@@ -77,6 +78,14 @@ pub fn real_id(vip: &Vip, real: RealId, spec: &RealSpec) -> Result<(), Refusal> 
             "the port is the VIP's own; write the address alone",
         ));
     }
+    if real.port.is_some() && vip.spec.ring == Algorithm::MaglevKatran {
+        return Err(Refusal::invalid(
+            "address",
+            real,
+            "write a real as an address alone, for example 10.1.0.2 or 2001:db8::2; the VIP's ring is Katran's, to which \
+             a real is an address",
+        ));
+    }
     Ok(())
 }
 
@@ -123,6 +132,7 @@ pub fn vip(vip: &Vip, kinds: &Kinds) -> Result<(), Refusal> {
     observation(vip, kinds)?;
     server_ids(vip)?;
     source_rules(vip)?;
+    katran_ring(vip)?;
     if let Some(slots) = vip.spec.slots
         && vip.reals.len() > slots as usize
     {
@@ -204,6 +214,34 @@ fn modes(vip: &Vip) -> Result<(), Refusal> {
         };
     }
     Ok(())
+}
+
+/// Whether Katran could have the VIP's flows and reals, if its ring is Katran's.
+fn katran_ring(vip: &Vip) -> Result<(), Refusal> {
+    let spec = &vip.spec;
+    if spec.ring != Algorithm::MaglevKatran {
+        return Ok(());
+    }
+    if spec.hash != Hash::Flow {
+        return Err(Refusal::invalid(
+            "spec.hash",
+            spec.hash,
+            format!(
+                "a ring {} has Katran's hash of flows; leave hash at flow, or give another ring",
+                spec.ring
+            ),
+        ));
+    }
+    let refuse = |advice| Err(Refusal::invalid("spec.ring", spec.ring, advice));
+    if vip.address.protocol == Protocol::Sctp {
+        return refuse("Katran knows TCP and UDP only; give a VIP of SCTP another ring".to_owned());
+    }
+    match vip.reals.keys().find(|real| real.port.is_some()) {
+        Some(real) => refuse(format!(
+            "the real {real} has a port of its own, and to Katran a real is an address; delete that real first"
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Whether the rules are of the VIP's family, and each prefix has one.

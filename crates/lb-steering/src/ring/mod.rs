@@ -7,8 +7,11 @@
 //! - [`Algorithm::Rendezvous`] (default): weighted rendezvous hashing with a cap, see `rendezvous`. It moves the
 //!   fewest flows when a weight changes.
 //! - [`Algorithm::Maglev`]: see `maglev`. It is the most even one, and moves more.
+//! - [`Algorithm::MaglevKatran`]: see `maglev_katran`. It is that of Katran, whatever the seed and the ports of reals.
 
+mod endpoint_hash;
 mod maglev;
+mod maglev_katran;
 mod permutation;
 mod rendezvous;
 
@@ -25,7 +28,7 @@ struct Candidate {
     position: u16,
     /// Greater than 0.
     weight: u32,
-    /// Hash of the seed and the address.
+    /// Hash of the seed and the address; in a ring of Katran's, of the address alone.
     key: u64,
 }
 
@@ -34,8 +37,8 @@ struct Candidate {
 /// entries with one address only one is used.
 ///
 /// # Panics
-/// If `slots` is not a power of two from 256 to 65,536, or if `reals` has 65,535 entries or more. Callers validate
-/// both.
+/// If `slots` is not a power of two from 256 to 65,536, or not the number that the algorithm has, or if `reals` has
+/// 65,535 entries or more. Callers validate both.
 #[must_use]
 pub fn build<R: Copy + Into<RealId>>(
     algorithm: Algorithm,
@@ -43,21 +46,25 @@ pub fn build<R: Copy + Into<RealId>>(
     slots: u32,
     reals: &[(R, u32)],
 ) -> Vec<u16> {
-    assert!(
-        slots.is_power_of_two() && (MIN_RING_SLOTS..=MAX_RING_SLOTS).contains(&slots),
-        "a ring has a power of two of slots, {MIN_RING_SLOTS} to {MAX_RING_SLOTS}; not {slots}"
-    );
+    match algorithm.fixed_slots() {
+        Some(fixed) => assert_eq!(slots, fixed, "slots of a ring {algorithm}"),
+        None => assert!(
+            slots.is_power_of_two() && (MIN_RING_SLOTS..=MAX_RING_SLOTS).contains(&slots),
+            "a ring has a power of two of slots, {MIN_RING_SLOTS} to {MAX_RING_SLOTS}; not {slots}"
+        ),
+    }
     assert!(
         reals.len() < usize::from(NO_REAL),
         "a ring names fewer than {NO_REAL} reals"
     );
-    let candidates = candidates(seed, reals);
+    let candidates = candidates(algorithm, seed, reals);
     if candidates.is_empty() {
         return vec![NO_REAL; slots as usize];
     }
     match algorithm {
         Algorithm::Rendezvous => rendezvous::build(slots, &candidates),
         Algorithm::Maglev => maglev::build(slots, &candidates),
+        Algorithm::MaglevKatran => maglev_katran::build(&candidates),
     }
 }
 
@@ -73,7 +80,15 @@ pub fn build_shared<R: Copy + Into<RealId>>(
 }
 
 /// Returns the reals that take flows, in an order that depends on their addresses only.
-fn candidates<R: Copy + Into<RealId>>(seed: u64, reals: &[(R, u32)]) -> Vec<Candidate> {
+fn candidates<R: Copy + Into<RealId>>(
+    algorithm: Algorithm,
+    seed: u64,
+    reals: &[(R, u32)],
+) -> Vec<Candidate> {
+    let key = |real: RealId| match algorithm {
+        Algorithm::Rendezvous | Algorithm::Maglev => permutation::key(seed, real),
+        Algorithm::MaglevKatran => endpoint_hash::of_address(real.address),
+    };
     let mut order: Vec<(RealId, u32, u16)> = (0u16..)
         .zip(reals)
         .filter(|(_, (_, weight))| *weight > 0)
@@ -93,7 +108,7 @@ fn candidates<R: Copy + Into<RealId>>(seed: u64, reals: &[(R, u32)]) -> Vec<Cand
         .map(|(address, weight, position)| Candidate {
             position,
             weight,
-            key: permutation::key(seed, address),
+            key: key(address),
         })
         .collect()
 }
@@ -132,6 +147,18 @@ pub fn moved<R: Copy + PartialEq>(before: (&[u16], &[R]), after: (&[u16], &[R]))
         .filter(|&slot| address(before, slot) != address(after, slot))
         .count();
     changed as f64 / slots as f64
+}
+
+/// Returns the share of the flows, 0.0 to 1.0, whose real differs between two rings with different hashes of flows: a
+/// flow's slot in one says nothing of its slot in the other. The rings are as [`moved`] takes them.
+#[must_use]
+pub fn moved_by_hash<R: Copy + PartialEq>(before: (&[u16], &[R]), after: (&[u16], &[R])) -> f64 {
+    let [were, are] = [before, after].map(|(ring, reals)| shares(ring, reals.len()));
+    let stays = before.1.iter().zip(were).map(|(real, share)| {
+        let same = after.1.iter().position(|other| other == real);
+        share * same.map_or(0.0, |position| are[position])
+    });
+    1.0 - stays.sum::<f64>()
 }
 
 /// Returns the checksum of a ring, 16 hexadecimal digits. It covers the addresses slot by slot, so it is the same on

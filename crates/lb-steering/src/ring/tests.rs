@@ -35,23 +35,23 @@ fn by_address(ring: &[u16], reals: &[(IpAddr, u32)]) -> Vec<Option<IpAddr>> {
 fn figures(algorithm: Algorithm) -> (f64, f64, f64) {
     const REALS: u32 = 64;
     const SETS: u32 = 12;
-    const SLOTS: u32 = 65_536;
+    let slots = algorithm.fixed_slots().unwrap_or(65_536);
     let (mut peak, mut ratio, mut needless) = (0f64, 0.0, 0.0);
     for set in 0..SETS {
         let mut reals = pool(set, REALS);
         let names = addresses(&reals);
         let changed = (set * 7 % REALS) as usize;
-        let before = build(algorithm, set.into(), SLOTS, &reals);
+        let before = build(algorithm, set.into(), slots, &reals);
         let before_shares = shares(&before, reals.len());
         peak = peak.max(before_shares.iter().copied().fold(0.0, f64::max) * f64::from(REALS));
 
         reals[changed].1 = 90;
-        let after = build(algorithm, set.into(), SLOTS, &reals);
+        let after = build(algorithm, set.into(), slots, &reals);
         let must = 1.0 / f64::from(REALS) - 90.0 / (100.0 * f64::from(REALS) - 10.0);
         ratio += moved((&before, &names), (&after, &names)) / must;
 
         reals[changed].1 = 0;
-        let after = build(algorithm, set.into(), SLOTS, &reals);
+        let after = build(algorithm, set.into(), slots, &reals);
         needless += moved((&before, &names), (&after, &names)) - before_shares[changed];
     }
     (peak, ratio / f64::from(SETS), needless / f64::from(SETS))
@@ -74,6 +74,15 @@ fn maglev_is_even() {
     assert!(peak <= 1.002, "largest peak over fair share: {peak}");
     // Evenness costs moves; Katran's own table has 2.7 and 0.48 %.
     assert!(ratio < 6.0 && needless < 0.02, "{ratio} {needless}");
+}
+
+#[test]
+fn katrans_ring_is_even_and_moves_as_katrans() {
+    let (peak, ratio, needless) = figures(Algorithm::MaglevKatran);
+    assert!(peak <= 1.002, "largest peak over fair share: {peak}");
+    // 2.7 and 0.48 % were measured of Katran's own code, with other sets of 64 reals.
+    assert!((2.0..3.4).contains(&ratio), "{ratio}");
+    assert!((0.003..0.007).contains(&needless), "{needless}");
 }
 
 #[test]
@@ -188,6 +197,15 @@ fn rings_of_different_sizes_are_compared_by_hash() {
     assert_eq!(moved((&[0, NO_REAL], &names), (&[0, NO_REAL], &names)), 0.0);
 }
 
+#[test]
+fn flows_with_another_hash_stay_by_chance() {
+    let [a, b] = [0, 1].map(|set| addresses(&pool(set, 1))[0]);
+    assert_eq!(moved_by_hash((&[0, 1], &[a, b]), (&[0, 1], &[a, b])), 0.5);
+    assert_eq!(moved_by_hash((&[0, 0], &[a, b]), (&[1, 1], &[b, a])), 0.0);
+    assert_eq!(moved_by_hash((&[0, 1], &[a, b]), (&[0], &[a])), 0.5);
+    assert_eq!(moved_by_hash((&[0], &[a]), (&[0], &[b])), 1.0);
+}
+
 fn any_reals() -> impl Strategy<Value = Vec<(IpAddr, u32)>> {
     let address = prop_oneof![
         any::<u32>().prop_map(|bits| IpAddr::V4(bits.into())),
@@ -207,9 +225,10 @@ proptest! {
         seed: u64,
         size in 8u32..=13,
     ) {
-        for algorithm in BOTH {
-            let one = build(algorithm, seed, 1 << size, &reals);
-            let other = build(algorithm, seed, 1 << size, &shuffled);
+        for algorithm in [Algorithm::Rendezvous, Algorithm::Maglev, Algorithm::MaglevKatran] {
+            let slots = algorithm.fixed_slots().unwrap_or(1 << size);
+            let one = build(algorithm, seed, slots, &reals);
+            let other = build(algorithm, seed, slots, &shuffled);
             prop_assert_eq!(by_address(&one, &reals), by_address(&other, &shuffled));
             prop_assert_eq!(
                 checksum(&one, &addresses(&reals)),

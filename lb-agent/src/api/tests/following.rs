@@ -224,6 +224,19 @@ async fn changes_are_planned_without_being_made() {
     assert_eq!(lines(&planned), ["update_vip "]);
     assert!(planned.moves.is_empty());
 
+    // By another hash, half of the flows stay with one of two reals by chance.
+    for setting in [r#"ring = "maglev-katran""#, r#"hash = "source""#] {
+        let file = FILE.replace("tcp\"", &format!("tcp\"\n{setting}"));
+        let planned = agent
+            .client
+            .plan(plan(Source::Configuration(file), false))
+            .await
+            .unwrap()
+            .into_inner();
+        let moved = planned.moves[0].moved;
+        assert!((0.49..0.51).contains(&moved), "{setting}: {moved}");
+    }
+
     let source = Source::Configuration("[[vip]]\n".to_owned());
     let status = agent.client.plan(plan(source, false)).await.unwrap_err();
     assert!(status.message().contains("configuration:1"), "{status}");

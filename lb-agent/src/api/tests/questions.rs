@@ -3,6 +3,45 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_ring_of_katrans_has_its_slots() {
+    let mut agent = Agent::start().await;
+    agent.with_reals(&["10.0.0.101", "10.0.0.102"]).await;
+    let spec = v1::VipSpec {
+        ring: Some(v1::RingAlgorithm::MaglevKatran.into()),
+        ..Default::default()
+    };
+    agent
+        .client
+        .update_vip(v1::UpdateVipRequest {
+            id: id(),
+            spec: Some(spec),
+            update_mask: Some(prost_types::FieldMask {
+                paths: vec!["ring".to_owned()],
+            }),
+            ..Default::default()
+        })
+        .await
+        .unwrap();
+    let mut client = agent.client.clone();
+    let mut ring = async |what_if: Vec<v1::WhatIf>| {
+        let request = v1::GetRingRequest { id: id(), what_if };
+        client.get_ring(request).await.unwrap().into_inner()
+    };
+    let now = ring(vec![]).await;
+    assert_eq!(now.algorithm(), v1::RingAlgorithm::MaglevKatran);
+    assert_eq!((now.slots, now.reals.len()), (65_537, 2));
+    // From one half of the flows to two thirds.
+    let other = ring(vec![v1::WhatIf {
+        address: "10.0.0.101".into(),
+        weight: 200,
+    }])
+    .await;
+    assert_eq!(other.slots, 65_537);
+    assert!((0.16..0.4).contains(&other.moved), "{}", other.moved);
+    agent.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_ring_is_shown_and_previewed() {
     let mut agent = Agent::start().await;
     agent.with_reals(&["10.1.0.2", "10.1.0.3"]).await;

@@ -565,3 +565,59 @@ fn server_ids_suit_methods_and_each_other() {
         assert!(error.to_string().contains("spec.server_ids[0]"), "{error}");
     }
 }
+
+#[test]
+fn a_ring_of_katrans_takes_what_katran_can_have() {
+    let with = |vip: &str, settings: serde_json::Value| {
+        let mut intent = Intent::default();
+        apply(&mut intent, &add_vip(name(vip), patch(settings))).map(|_| intent)
+    };
+    const RING: &str = "maglev-katran";
+    for slots in [json!(null), json!(65_537)] {
+        let mut intent = with(V4, json!({ "ring": RING, "slots": slots })).unwrap();
+        let vip = intent.get(&name(V4)).unwrap();
+        assert_eq!((vip.slots(), intent.slots()), (65_537, 65_537));
+        // Another ring has another number.
+        let other = update_vip(name(V4), patch(json!({ "ring": "maglev" })));
+        let result = apply(&mut intent, &other);
+        assert_eq!(result.is_ok(), slots.is_null(), "{result:?}");
+    }
+    let mut intent = with(V4, json!({ "ring": RING, "forward": "nat" })).unwrap();
+    let error = apply(&mut intent, &add_real(V4, "10.1.0.2:8080")).unwrap_err();
+    assert!(error.to_string().contains("address alone"), "{error}");
+    apply(&mut intent, &add_real(V4, "10.1.0.2")).unwrap();
+
+    let mut nat = with(V4, json!({ "forward": "nat" })).unwrap();
+    apply(&mut nat, &add_real(V4, "10.1.0.2:8080")).unwrap();
+    let change = update_vip(name(V4), patch(json!({ "ring": RING })));
+    let error = apply(&mut nat, &change).unwrap_err().to_string();
+    assert!(
+        error.contains("spec.ring") && error.contains("10.1.0.2:8080"),
+        "{error}"
+    );
+
+    for (vip, settings, field, advice) in [
+        (
+            V4,
+            json!({ "ring": RING, "slots": 65_536 }),
+            "spec.slots",
+            "65537",
+        ),
+        (V4, json!({ "slots": 65_537 }), "spec.slots", "power of two"),
+        (
+            V4,
+            json!({ "ring": RING, "hash": "source" }),
+            "spec.hash",
+            "flow",
+        ),
+        (
+            "10.0.0.7:80/sctp",
+            json!({ "ring": RING }),
+            "spec.ring",
+            "SCTP",
+        ),
+    ] {
+        let error = with(vip, settings).unwrap_err().to_string();
+        assert!(error.contains(field) && error.contains(advice), "{error}");
+    }
+}
