@@ -40,10 +40,7 @@ pub fn a_steered_vip_that_has_settled_consults_the_flow_table_for_few_packets() 
     })
     .unwrap();
     let (lookups, packets) = counts(&steered);
-    steered
-        .load
-        .wait_requests(4_000, PATIENCE)
-        .unwrap();
+    steered.load.wait_requests(4_000, PATIENCE).unwrap();
     let (lookups, packets) = {
         let (all_lookups, all_packets) = counts(&steered);
         (all_lookups - lookups, all_packets - packets)
