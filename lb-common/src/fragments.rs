@@ -16,7 +16,7 @@ use crate::{
     hash::{Addresses as _, Addresses4, Addresses6},
     headers::{
         IP, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_SCTP, IPPROTO_TCP,
-        IPPROTO_UDP, ethernet, ipv4, ipv6, ipv6::extension, tcp,
+        IPPROTO_UDP, ethernet, ipv4, ipv6, ipv6::extension, sctp, tcp,
     },
     ip::{Ip, V4, V6},
     limits::{FRAGMENT_TICKS, MAX_EXTENSION_HEADERS},
@@ -112,7 +112,8 @@ pub struct Piece<A> {
     addresses: A,
     identification: u32,
     protocol: u32,
-    is_first: bool,
+    /// Where its part begins in the packet's payload, in bytes.
+    offset: u32,
     /// Where the part of the packet's payload begins that it has.
     at: usize,
     /// Bytes of that.
@@ -172,7 +173,7 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
     };
     let key = key_of::<I>(&piece);
     let now = tables.now();
-    if piece.is_first {
+    if piece.offset == 0 {
         let Ok(transport) = parse::begun::<I, F>(frame, piece.at, piece.length, piece.protocol)
         else {
             return Found::NOT_SERVED;
@@ -198,6 +199,15 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
         && now.wrapping_sub(first.stamp) <= FRAGMENT_TICKS
     {
         let protocol = u32::from(first.protocol);
+        // It would write over the header that was looked at (RFC 3128).
+        let fixed = match protocol {
+            IPPROTO_TCP => tcp::LENGTH,
+            IPPROTO_SCTP => sctp::LENGTH,
+            _ => 0,
+        };
+        if piece.offset < fixed as u32 {
+            return Found::LOST;
+        }
         return Found::known(&Transport {
             ports: first.ports,
             protocol,
@@ -252,7 +262,7 @@ fn named_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T, named: u16) -
     let Some(first) = tables.fragment(&key) else {
         return named;
     };
-    if !piece.is_first {
+    if piece.offset != 0 {
         return first.named;
     }
     if named != 0 {
@@ -321,7 +331,7 @@ pub(crate) fn piece4<F: Frame>(frame: &mut F) -> Option<Piece<Addresses4>> {
         addresses,
         identification: header.u16_at::<{ IP + ipv4::IDENTIFICATION }>().into(),
         protocol: header.u8_at::<{ IP + ipv4::PROTOCOL }>().into(),
-        is_first: fragment & ipv4::FRAGMENT_OFFSET == 0,
+        offset: u32::from(u16::from_be(fragment & ipv4::FRAGMENT_OFFSET)) * 8,
         at: IP + size,
         length: length - size,
     })
@@ -356,7 +366,7 @@ pub(crate) fn piece6<F: Frame>(frame: &mut F) -> Option<Piece<Addresses6>> {
                 addresses,
                 identification: header.u32_at::<{ extension::IDENTIFICATION }>(),
                 protocol: next,
-                is_first: fragment & extension::FRAGMENT_OFFSET == 0,
+                offset: u32::from(u16::from_be(fragment & extension::FRAGMENT_OFFSET)),
                 at: IP + begin,
                 length: length - begin,
             });

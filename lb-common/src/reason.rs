@@ -127,7 +127,7 @@ reasons! {
     FlowLimitedReset = 33, "flow_limited_reset", Tx;
     /// For a VIP from a source that its rules deny.
     SourceDenied = 34, "source_denied", Drop;
-    /// A fragment for a VIP whose first fragment did not come before it, or too long ago.
+    /// A fragment for a VIP whose first fragment did not come before it, or too long ago, or whose header it would write over.
     FragmentUnknown = 35, "fragment_unknown", Drop;
 }
 

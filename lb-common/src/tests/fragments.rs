@@ -302,6 +302,17 @@ fn a_first_fragment_without_its_whole_header_is_not_served() {
     let tiny = pieces4(&tcp4(40_000, ACK), 3, 16);
     assert_eq!(testbed.run(&tiny[0]).0.reason, Reason::Fragment);
     assert_eq!(testbed.run(&tiny[1]).0.reason, Reason::FragmentUnknown);
+    // One that begins within the header of the first one could change what was looked at.
+    let mut over = pieces4(&tcp4(40_000, ACK), 4, 24);
+    assert_eq!(testbed.run(&over[0]).0.reason, Reason::ForwardedTx);
+    for (units, reason) in [
+        (1, Reason::FragmentUnknown),
+        (2, Reason::FragmentUnknown),
+        (3, Reason::ForwardedTx),
+    ] {
+        over[1][21] = units;
+        assert_eq!(testbed.run(&over[1]).0.reason, reason, "{units}");
+    }
     let enough = pieces4(&tcp4(40_000, ACK), 4, 24);
     assert_eq!(testbed.run(&enough[0]).0.reason, Reason::ForwardedTx);
     assert_eq!(testbed.run(&enough[1]).0.reason, Reason::ForwardedTx);

@@ -68,6 +68,10 @@ impl Model {
         } else {
             let first = self.fragments.get(&piece.name);
             let first = first.filter(|first| self.now.wrapping_sub(first.seen) <= FRAGMENT_TICKS);
+            // RFC 3128: one that begins within the fixed part of a header that is not UDP's.
+            if first.is_some_and(|first| piece.offset < least(first.protocol)) {
+                return Err(Reason::FragmentUnknown);
+            }
             let Some(First {
                 protocol, ports, ..
             }) = first.copied()
@@ -129,6 +133,15 @@ fn ip_packet(ip: &[u8]) -> &[u8] {
         40 + usize::from(parse::be16(ip, 4))
     };
     &ip[..length]
+}
+
+/// Bytes of a header that a first fragment has.
+fn least(protocol: u8) -> usize {
+    match protocol {
+        6 => 20,
+        132 => 16,
+        _ => 0,
+    }
 }
 
 fn piece4(ip: &[u8]) -> Option<Piece> {
