@@ -1,5 +1,7 @@
 //! What differs between IPv4 and IPv6, so that the steps of the decision are written once.
 
+use core::net::IpAddr;
+
 use crate::{
     echo,
     fragments::{self, Piece},
@@ -22,6 +24,17 @@ pub enum Family {
     V4 = 0,
     /// IPv6.
     V6 = 1,
+}
+
+impl Family {
+    /// That of an address.
+    #[must_use]
+    pub const fn of(address: IpAddr) -> Family {
+        match address {
+            IpAddr::V4(_) => Family::V4,
+            IpAddr::V6(_) => Family::V6,
+        }
+    }
 }
 
 /// A version of the Internet Protocol.

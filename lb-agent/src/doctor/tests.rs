@@ -83,7 +83,7 @@ fn a_sound_balancer_has_no_findings() {
 #[test]
 fn each_fault_of_a_balancer_is_found_with_what_mends_it() {
     type Fault = fn(&mut Facts);
-    let faults: [(&str, &str, &str, Fault); 22] = [
+    let faults: [(&str, &str, &str, Fault); 23] = [
         ("attachment", "problem", "ip link", |facts| {
             facts.interfaces[0].link = None;
         }),
@@ -105,6 +105,14 @@ fn each_fault_of_a_balancer_is_found_with_what_mends_it() {
         }),
         ("mtu", "note", "ip link set eth0 mtu 1520", |facts| {
             facts.interfaces[0].link = Some(link(1_500));
+        }),
+        // IPv4 that becomes IPv6.
+        ("mtu", "note", "ip link set eth0 mtu 1520", |facts| {
+            facts.interfaces[0].link = Some(link(1_500));
+            for real in &mut facts.vips[0].reals {
+                real.forward = Forward::Nat;
+                real.address = "fd00::2".parse().unwrap();
+            }
         }),
         ("mtu", "warning", "ip link set eth0 mtu 1540", |facts| {
             facts.interfaces[0].link = Some(link(1_500));

@@ -13,7 +13,7 @@ mod tunnel;
 use crate::{
     codegen::{apart, rare},
     frame::{Fields as _, Frame},
-    headers::{ethernet, ipv4},
+    headers::{ethernet, ipv4, ipv6},
     ip::Family,
     reason::Reason,
     tables::{
@@ -66,6 +66,16 @@ impl Facts {
         match real {
             Family::V4 => self.overhead_v4,
             Family::V6 => self.overhead_v6,
+        }
+    }
+
+    /// Bytes by which a packet for a VIP of one family grows on its way to a real of the other or the same one.
+    #[must_use]
+    pub const fn growth(&self, vip: Family, real: Family) -> u32 {
+        match (self.overhead(real), vip, real) {
+            // Without an outer header its own one becomes the longer one.
+            (0, Family::V4, Family::V6) => (ipv6::LENGTH - ipv4::LENGTH) as u32,
+            (overhead, ..) => overhead,
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::{net::IpAddr, num::NonZeroU16};
 
 use lb_common::{
-    headers::{ipv4, ipv6},
     ip::Family,
     tables::real::{ADDRESS_V6, DOWN, RESET, Real, outer_checksum},
 };
@@ -52,16 +51,8 @@ impl OuterSources {
 /// 0, which is not known.
 #[must_use]
 pub(crate) fn largest_packet(mtu: u32, vip: IpAddr, real: IpAddr, forward: Forward) -> u32 {
-    let family = match real {
-        IpAddr::V4(_) => Family::V4,
-        IpAddr::V6(_) => Family::V6,
-    };
-    let growth = if forward == Forward::Nat && vip.is_ipv4() && real.is_ipv6() {
-        // The header becomes that of the other family.
-        (ipv6::LENGTH - ipv4::LENGTH) as u32
-    } else {
-        forward.facts().overhead(family)
-    };
+    let [vip, real] = [vip, real].map(Family::of);
+    let growth = forward.facts().growth(vip, real);
     match mtu {
         0 => 0,
         // No interface is as narrow as an outer header; 0 would mean that everything fits.

@@ -22,13 +22,9 @@ fn find(facts: &Facts) -> Vec<Finding> {
     for vip in &facts.vips {
         for real in &vip.reals {
             let mode = real.forward.facts();
-            let family = if real.address.is_ipv6() {
-                Family::V6
-            } else {
-                Family::V4
-            };
+            let [vip_family, family] = [vip.vip.address, real.address].map(Family::of);
             let (most, udp) = overheads.entry(mode.name).or_default();
-            *most = (*most).max(mode.overhead(family));
+            *most = (*most).max(mode.growth(vip_family, family));
             *udp |= vip.vip.protocol == Protocol::Udp;
         }
     }
