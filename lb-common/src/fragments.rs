@@ -18,8 +18,8 @@ use crate::{
         IP, IPPROTO_FRAGMENT, IPPROTO_HOPOPTS, IPPROTO_ROUTING, IPPROTO_SCTP, IPPROTO_TCP,
         IPPROTO_UDP, ethernet, ipv4, ipv6, ipv6::extension, sctp, tcp,
     },
-    ip::{Ip, V4, V6},
-    limits::{FRAGMENT_TICKS, MAX_EXTENSION_HEADERS},
+    ip::{Family, Ip, V4, V6},
+    limits::{FRAGMENT_BUCKETS, FRAGMENT_TICKS, MAX_EXTENSION_HEADERS},
     lookup::Tables,
     parse::{
         self, ELSEWHERE, FRAGMENT, MAX_EXTENDED, NO_FLAGS, OFFSETS, Packet, Transport, is_extension,
@@ -27,7 +27,7 @@ use crate::{
     reason::Reason,
     tables::{
         config::NAT,
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentBucket, FragmentEntry},
     },
     wide_vips,
 };
@@ -171,7 +171,7 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
     let Some(piece) = I::piece(frame) else {
         return Found::NOT_SERVED;
     };
-    let key = key_of::<I>(&piece);
+    let tag = tag_of::<I, T>(tables, &piece);
     let now = tables.now();
     if piece.offset == 0 {
         let Ok(transport) = parse::begun::<I, F>(frame, piece.at, piece.length, piece.protocol)
@@ -183,22 +183,15 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
         if tables.config_flags() & NAT == 0 && !is_vip::<I, T>(tables, &piece.addresses) {
             return Found::NOT_SERVED;
         }
-        tables.remember_fragment(
-            &key,
-            &FirstFragment {
-                ports: transport.ports,
-                protocol: transport.protocol as u16,
-                named: 0,
-                stamp: now,
-                pad: 0,
-            },
-        );
+        let first = FirstFragment::new(transport.ports, transport.protocol, now);
+        remember(tables, tag, first, now);
         return Found::known(&transport);
     }
-    if let Some(first) = tables.fragment(&key)
-        && now.wrapping_sub(first.stamp) <= FRAGMENT_TICKS
+    let first = entry(tables, tag).map(|entry| FirstFragment(entry.data.load()));
+    if let Some(first) = first
+        && first.age(now) <= FRAGMENT_TICKS
     {
-        let protocol = u32::from(first.protocol);
+        let protocol = first.protocol();
         // It would write over the header that was looked at (RFC 3128).
         let fixed = match protocol {
             IPPROTO_TCP => tcp::LENGTH,
@@ -209,7 +202,7 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
             return Found::LOST;
         }
         return Found::known(&Transport {
-            ports: first.ports,
+            ports: first.ports(),
             protocol,
             // As a packet of a flow that is known to run.
             flags: if protocol == IPPROTO_TCP {
@@ -228,15 +221,63 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
     }
 }
 
+/// A hash of what all fragments of a packet have in common (RFC 791 section 3.2, RFC 8200 section 4.5), which is not 0.
 #[inline(always)]
-fn key_of<I: Ip>(piece: &Piece<I::Addresses>) -> FragmentKey {
-    let [source, destination] = piece.addresses.wide();
-    FragmentKey {
-        source,
-        destination,
-        identification: piece.identification,
-        kind: FragmentKey::of_family(I::FAMILY, piece.protocol),
+fn tag_of<I: Ip, T: Tables>(tables: &T, piece: &Piece<I::Addresses>) -> u64 {
+    const FACTOR: u64 = 0x9E37_79B9_7F4A_7C15;
+    // IPv6's fragments need not say the protocol alike.
+    let protocol = match I::FAMILY {
+        Family::V4 => piece.protocol,
+        Family::V6 => 0,
+    };
+    let source = piece
+        .addresses
+        .flow_hash(tables.flow_secret(), piece.identification, protocol);
+    let [_, destination] = piece.addresses.wide();
+    let mut hash = source;
+    for word in destination {
+        let product = (hash ^ word).wrapping_mul(FACTOR);
+        hash = product ^ product >> 32;
     }
+    hash | 1
+}
+
+/// The bucket of entries that a packet may have.
+#[inline(always)]
+fn bucket<T: Tables>(tables: &T, tag: u64) -> Option<&FragmentBucket> {
+    tables.fragments((tag >> 32) as u32 & (FRAGMENT_BUCKETS - 1))
+}
+
+/// The entry of a packet.
+#[inline(always)]
+fn entry<T: Tables>(tables: &T, tag: u64) -> Option<&FragmentEntry> {
+    let entries = &bucket(tables, tag)?.entries;
+    entries.iter().find(|entry| entry.tag.load() == tag)
+}
+
+/// Remembers a first fragment, in place of the one that came first of those that it may have the place of.
+#[inline(always)]
+fn remember<T: Tables>(tables: &T, tag: u64, first: FirstFragment, now: u32) {
+    let Some(bucket) = bucket(tables, tag) else {
+        return;
+    };
+    let mut place = &bucket.entries[0];
+    let mut oldest = 0;
+    for entry in &bucket.entries {
+        let has = entry.tag.load();
+        let age = if has == tag || has == 0 {
+            u32::MAX
+        } else {
+            FirstFragment(entry.data.load()).age(now)
+        };
+        if age >= oldest {
+            (place, oldest) = (entry, age);
+            if has == tag {
+                break;
+            }
+        }
+    }
+    tables.write_fragment(place, tag, first);
 }
 
 /// The real that a fragment's packet names; 0: none. `named` is what the fragment itself names: a first one remembers it for
@@ -258,15 +299,16 @@ fn named_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T, named: u16) -
     let Some(piece) = I::piece(frame) else {
         return 0;
     };
-    let key = key_of::<I>(&piece);
-    let Some(first) = tables.fragment(&key) else {
+    let tag = tag_of::<I, T>(tables, &piece);
+    let Some(entry) = entry(tables, tag) else {
         return named;
     };
+    let first = FirstFragment(entry.data.load());
     if piece.offset != 0 {
-        return first.named;
+        return first.named();
     }
     if named != 0 {
-        tables.remember_fragment(&key, &FirstFragment { named, ..first });
+        tables.write_fragment(entry, tag, first.naming(named));
     }
     named
 }

@@ -72,8 +72,9 @@ pub const NAT_TRANSITORY_TICKS: u32 = ticks_from_millis(240_000);
 pub const NAT_UDP_TICKS: u32 = ticks_from_millis(300_000);
 /// Fragments belong to a first one that came this long ago at most, in ticks (30 s, as Linux waits for the missing ones).
 pub const FRAGMENT_TICKS: u32 = ticks_from_millis(30_000);
-/// Packets whose first fragment is remembered: about 7 MiB. Those that were used least recently give way.
-pub const MAX_FRAGMENTS: u32 = 1 << 16;
+/// Buckets of packets whose first fragment is remembered: 4,096 packets, 64 KiB. The other fragments of a packet come within
+/// milliseconds. A power of two.
+pub const FRAGMENT_BUCKETS: u32 = 1 << 10;
 /// Ports that are tried for a new connection. With half of the ports to a real in use, one connection in 65,536 finds
 /// none.
 pub const NAT_TRIES: u32 = 16;
@@ -85,6 +86,7 @@ pub const LIFE_BUCKETS: usize = 16;
 const _: () = assert!(UDP_CONFIRM_TICKS < STAMP_TICKS);
 const _: () = assert!(MAX_SERVICES <= 0x1_0000);
 const _: () = assert!(ERROR_BUCKETS.is_power_of_two() && SOURCE_LIMITS.is_power_of_two());
+const _: () = assert!(FRAGMENT_BUCKETS.is_power_of_two());
 const _: () = assert!((reason_count() as u32) < REASON_SLOTS);
 
 const fn reason_count() -> usize {

@@ -21,7 +21,7 @@ use crate::{
     simulated::Simulated,
     station::Station,
     tables::{
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentBucket, FragmentEntry},
         nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
@@ -239,10 +239,17 @@ pub trait Tables {
         server_ids::find(frame, &Simulated(self), named)
     }
 
-    /// The first fragment of a packet, if it is known.
-    fn fragment(&self, key: &FragmentKey) -> Option<FirstFragment>;
-    /// Remembers a packet's first fragment.
-    fn remember_fragment(&self, key: &FragmentKey, first: &FirstFragment);
+    /// A bucket of the packets whose first fragment was seen.
+    fn fragments(&self, bucket: u32) -> Option<&FragmentBucket>;
+
+    /// Remembers a first fragment in an entry.
+    #[inline(always)]
+    fn write_fragment(&self, entry: &FragmentEntry, tag: u64, first: FirstFragment) {
+        // Without a tag first, so that none stands beside what another packet's fragment said.
+        entry.tag.store(0);
+        entry.data.store(first.0);
+        entry.tag.store(tag);
+    }
 
     /// [`fragments::find`], which a program may have as a function of its own.
     #[inline(always)]

@@ -17,7 +17,7 @@ pub use frame::{HEADROOM, MemFrame};
 use crate::{
     decide::decide,
     flow_table::SharedBucket,
-    limits::{SAMPLES, SLOTS_PER_CHUNK, SOURCE_LIMITS, TICK_SHIFT},
+    limits::{FRAGMENT_BUCKETS, SAMPLES, SLOTS_PER_CHUNK, SOURCE_LIMITS, TICK_SHIFT},
     lookup::{FlowEvent, Step, Tables},
     nat::Inserted,
     outcome::Outcome,
@@ -33,7 +33,7 @@ use crate::{
             ServiceCounters,
         },
         flow::Flow,
-        fragment::{FirstFragment, FragmentKey},
+        fragment::FragmentBucket,
         nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
@@ -125,7 +125,7 @@ pub struct MemTables {
     /// `NAT_FLOWS`.
     pub nat: RefCell<HashMap<NatKey, Arc<NatEntry>>>,
     /// `FRAGMENTS`.
-    pub fragments: RefCell<HashMap<FragmentKey, FirstFragment>>,
+    pub fragments: Vec<FragmentBucket>,
     /// `SERVER_IDS`.
     pub server_ids: HashMap<ServerIdKey, u32>,
     /// `SOURCE_RULES`.
@@ -189,6 +189,9 @@ impl MemTables {
                 .map(|_| SharedBucket::default())
                 .collect(),
             signs: (0..reals).map(|_| SharedSigns::default()).collect(),
+            fragments: (0..FRAGMENT_BUCKETS)
+                .map(|_| FragmentBucket::default())
+                .collect(),
             samples: (0..SAMPLES).map(|_| SharedSample::default()).collect(),
             counters: RefCell::new(MemCounters {
                 reals: vec![RealCounters::default(); reals],
@@ -433,12 +436,8 @@ impl Tables for MemTables {
         self.quic_lb.get(&key)
     }
 
-    fn fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
-        self.fragments.borrow().get(key).copied()
-    }
-
-    fn remember_fragment(&self, key: &FragmentKey, first: &FirstFragment) {
-        self.fragments.borrow_mut().insert(*key, *first);
+    fn fragments(&self, bucket: u32) -> Option<&FragmentBucket> {
+        self.fragments.get(bucket as usize)
     }
 
     fn inserted(&self) -> u64 {

@@ -16,7 +16,7 @@ use crate::{
     signs::FlowChange,
     station::Station,
     tables::{
-        fragment::{FirstFragment, FragmentKey},
+        fragment::{FirstFragment, FragmentBucket, FragmentEntry},
         nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
         real::Real,
@@ -197,12 +197,12 @@ impl<T: Tables> Tables for Simulated<'_, T> {
     }
 
     #[inline(always)]
-    fn fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
-        self.0.fragment(key)
+    fn fragments(&self, bucket: u32) -> Option<&FragmentBucket> {
+        self.0.fragments(bucket)
     }
 
     #[inline(always)]
-    fn remember_fragment(&self, _key: &FragmentKey, _first: &FirstFragment) {}
+    fn write_fragment(&self, _entry: &FragmentEntry, _tag: u64, _first: FirstFragment) {}
 
     #[inline(always)]
     fn named_of_fragment<F: Frame>(&self, frame: &mut F, named: u16) -> u16 {

@@ -9,20 +9,26 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::Context as _;
 use aya::programs::{ProgramFd, ProgramInfo};
-use lb_common::limits::MAX_RING_SLOTS;
+use ipnet::IpNet;
+use lb_common::limits::{KATRAN_RING_SLOTS, MAX_RING_SLOTS};
 use lb_dataplane::{
     Dataplane as _, KernelDataplane, ServiceSpec, Stats, Status, Terms, detach,
     options::{Options, XdpMode},
     resolver::{ResolvedHop, Resolver},
 };
-use lb_model::options::{Forward, Track};
-use lb_model::ring::{Algorithm, default_slots};
-use lb_model::vip::{Protocol, RealId, VipKey};
+use lb_model::{
+    flow_limits::{FlowLimits, OverLimit},
+    options::{Forward, Hash, Track},
+    ring::{Algorithm, default_slots},
+    server_id::ServerIdMethod,
+    source_rule::{SourceAction, SourceRule},
+    vip::{Protocol, RealId, VipKey},
+};
 use lb_steering::ring::build_shared;
 use lb_tests::{Namespace, cable_without_xdp, wait_for};
 
@@ -41,7 +47,35 @@ pub enum Mode {
     OneByOne,
     /// Weights have moved for two windows, while each flow sent packets.
     Steered,
+    /// Every slot settled, and one setting is another one.
+    With(Setting),
 }
+
+/// What the balancer has besides; the packets that are measured are forwarded as without it, or in another mode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// The forwarding mode `gue`.
+    Gue,
+    /// The forwarding mode `l2`.
+    L2,
+    /// The ring and the hash of Katran.
+    Katran,
+    /// One real for a client, whatever its ports are.
+    SourceHash,
+    /// Limits of the connections that begin.
+    FlowLimits,
+    /// Packets may name their real, and do not.
+    ServerIds,
+    /// A million rules about other clients.
+    SourceRules,
+    /// Four thousand other VIPs of three reals.
+    ManyVips,
+}
+
+/// Rules of [`Setting::SourceRules`].
+const RULES: u32 = 1_000_000;
+/// VIPs of [`Setting::ManyVips`].
+const VIPS: u16 = 4_000;
 
 /// Reals of each VIP.
 pub const REALS: u16 = 64;
@@ -124,6 +158,9 @@ impl Balancer {
             if mode == Mode::Steered {
                 service.window = STEERED_WINDOW;
             }
+            if let Mode::With(setting) = mode {
+                set(&mut service, setting, v6);
+            }
             // Removed first, so that nothing of an earlier state is left.
             self.remove(&service.vip)?;
             if mode == Mode::OneByOne {
@@ -135,6 +172,24 @@ impl Balancer {
                 self.set(&service)?;
             }
         }
+        if mode == Mode::With(Setting::ManyVips) {
+            self.add_others()?;
+        }
+        Ok(())
+    }
+
+    /// Adds four thousand VIPs, and prints how long that took.
+    fn add_others(&mut self) -> anyhow::Result<()> {
+        let mut other = service(1, 3, 100);
+        let begin = Instant::now();
+        for number in 1..=VIPS {
+            other.vip = vip(number);
+            self.set(&other)?;
+        }
+        eprintln!(
+            "    {VIPS} VIPs of 3 reals were set in {:.2} s, rings not counted",
+            begin.elapsed().as_secs_f64()
+        );
         Ok(())
     }
 
@@ -231,6 +286,48 @@ fn measured(v6: bool, weights: &[u32]) -> ServiceSpec {
     }
 }
 
+/// Gives a service that is measured one setting.
+fn set(service: &mut ServiceSpec, setting: Setting, v6: bool) {
+    let terms = &mut service.terms;
+    match setting {
+        Setting::Gue => service.forward = Forward::Gue,
+        Setting::L2 => service.forward = Forward::L2,
+        Setting::Katran => {
+            let weights: Vec<(RealId, u32)> =
+                service.reals.iter().map(|real| (*real, 100)).collect();
+            terms.ring = Algorithm::MaglevKatran;
+            service.ring = build_shared(terms.ring, 0, KATRAN_RING_SLOTS, &weights);
+        }
+        Setting::SourceHash => terms.hash = Hash::Source,
+        Setting::FlowLimits => {
+            terms.flow_limits = Some(FlowLimits {
+                rate: Some(10_000_000),
+                real_rate: None,
+                source_rate: Some(10_000_000),
+                source_prefix_v4: 24,
+                source_prefix_v6: 56,
+                burst: Duration::from_secs(1),
+                over: OverLimit::Drop,
+            });
+        }
+        Setting::ServerIds => terms.server_ids.methods = vec![ServerIdMethod::TcpOption],
+        // One table holds those of all services, and there is room for two million.
+        Setting::SourceRules if v6 => {}
+        Setting::SourceRules => {
+            let rules = (0..RULES).map(|number| {
+                // Networks from 1.0.0.0 on; they allow, so that no packet is lost to them.
+                let address = Ipv4Addr::from(0x0100_0000 + number * 256);
+                SourceRule {
+                    prefix: IpNet::new(address.into(), 24).expect("24 bits are a prefix of IPv4"),
+                    action: SourceAction::Allow,
+                }
+            });
+            terms.source_rules = rules.collect();
+        }
+        Setting::ManyVips => {}
+    }
+}
+
 fn ring(reals: &[RealId], weights: &[u32]) -> Arc<[u16]> {
     let weights: Vec<(RealId, u32)> = reals.iter().copied().zip(weights.iter().copied()).collect();
     build_shared(Algorithm::Rendezvous, 0, MAX_RING_SLOTS, &weights)
@@ -238,7 +335,6 @@ fn ring(reals: &[RealId], weights: &[u32]) -> Arc<[u16]> {
 
 /// Returns a service of `count` reals with weight 100, but for the first one.
 pub fn service(number: u16, count: u16, first_weight: u32) -> ServiceSpec {
-    let [high, low] = number.to_be_bytes();
     let reals = reals(false, count);
     let weights: Vec<(RealId, u32)> = reals
         .iter()
@@ -246,7 +342,7 @@ pub fn service(number: u16, count: u16, first_weight: u32) -> ServiceSpec {
         .map(|(position, real)| (*real, if position == 0 { first_weight } else { 100 }))
         .collect();
     ServiceSpec {
-        vip: VipKey::new(Ipv4Addr::new(10, 202, high, low).into(), 80, Protocol::Tcp),
+        vip: vip(number),
         forward: Forward::Ipip,
         terms: Terms::default(),
         track: Track::Exceptions,
@@ -260,6 +356,11 @@ pub fn service(number: u16, count: u16, first_weight: u32) -> ServiceSpec {
         reals,
         down: BTreeMap::new(),
     }
+}
+
+fn vip(number: u16) -> VipKey {
+    let [high, low] = number.to_be_bytes();
+    VipKey::new(Ipv4Addr::new(10, 202, high, low).into(), 80, Protocol::Tcp)
 }
 
 fn reals(v6: bool, count: u16) -> Vec<RealId> {
@@ -276,7 +377,7 @@ fn reals(v6: bool, count: u16) -> Vec<RealId> {
         .collect()
 }
 
-/// Resolves every real to the router at the far end of the veth pair.
+/// Resolves every real to the far end of the veth pair, as if each was there.
 struct OneHop {
     interface: u32,
 }
@@ -287,7 +388,7 @@ impl Resolver for OneHop {
             interface: self.interface,
             source_mac: [2, 0, 0, 0, 0, 1],
             dest_mac: [2, 0, 0, 0, 0, 0xFE],
-            direct: false,
+            direct: true,
             mtu: 1_500,
         })
     }

@@ -295,7 +295,11 @@ mod tests {
             .unwrap();
         assert_eq!((full.services, full.reals), (MAX_SERVICES, MAX_REALS));
         assert_eq!(full.ring_slots, MAX_TOTAL_RING_SLOTS);
-        for (services, reals, slots) in [(4_097, 0, 0), (0, 32_769, 0), (0, 0, (1 << 26) + 1)] {
+        for (services, reals, slots) in [
+            (MAX_SERVICES + 1, 0, 0),
+            (0, 32_769, 0),
+            (0, 0, (1 << 26) + 1),
+        ] {
             assert!(matches!(
                 sizes.grown(services, reals, 0, slots),
                 Err(DataplaneError::Full { .. })

@@ -80,7 +80,7 @@ pub mod names {
     pub const QUIC_LB: &str = "QUIC_LB";
     /// Trie: [`super::source_rule::SourceKey`] → `u32`, [`super::source_rule::Rule::number`]. Added like [`FLOW_EVICTIONS`].
     pub const SOURCE_RULES: &str = "SOURCE_RULES";
-    /// LRU hash map by [`super::fragment::FragmentKey`]: [`super::fragment::FirstFragment`]. Added like [`FLOW_EVICTIONS`].
+    /// Array of [`crate::limits::FRAGMENT_BUCKETS`] entries: [`super::fragment::FragmentBucket`]. Added like [`FLOW_EVICTIONS`].
     pub const FRAGMENTS: &str = "FRAGMENTS";
     /// Per-CPU array by service index: [`super::counters::ServerIdCounters`]. Added like [`FLOW_EVICTIONS`].
     pub const SERVER_ID_COUNTERS: &str = "SERVER_ID_COUNTERS";

@@ -406,7 +406,7 @@ fn load(testbed: &Testbed, flow_buckets: u32, pins: &Pins, simulate: u32) -> Ebp
         (names::SERVER_IDS, lb_common::limits::MAX_REALS),
         (names::QUIC_LB, lb_common::limits::MAX_QUIC_LB),
         (names::SOURCE_RULES, lb_common::limits::MAX_SOURCE_RULES),
-        (names::FRAGMENTS, lb_common::limits::MAX_FRAGMENTS),
+        (names::FRAGMENTS, lb_common::limits::FRAGMENT_BUCKETS),
         (names::TRACE, 1),
         (names::PORT_SETS, lb_common::limits::MAX_PORT_SETS),
     ];

@@ -19,7 +19,7 @@ use self::{
     driver::Driver,
     scenario::{ESTABLISHED, SCENARIOS, Scenario},
 };
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, Mode, Setting};
 
 /// How packets are measured.
 #[derive(Clone, Debug, clap::Args)]
@@ -198,10 +198,12 @@ pub fn send_flows(balancer: &mut Balancer, flows: u32) -> anyhow::Result<()> {
 fn check(scenario: &Scenario, output: &driver::Output) -> anyhow::Result<()> {
     let frame = &output.frame;
     let before = scenario.packet().bytes().len();
-    let (expected, grown) = match (scenario.vip, scenario.v6) {
-        (false, _) => ("pass", 0),
-        (true, false) => ("tx", 20),
-        (true, true) => ("tx", 40),
+    let (expected, grown) = match (scenario.vip, scenario.v6, scenario.mode) {
+        (false, ..) => ("pass", 0),
+        (true, _, Mode::With(Setting::L2)) => ("tx", 0),
+        (true, _, Mode::With(Setting::Gue)) => ("tx", 28),
+        (true, false, _) => ("tx", 20),
+        (true, true, _) => ("tx", 40),
     };
     ensure!(
         action(output.action) == expected && frame.len() == before + grown,

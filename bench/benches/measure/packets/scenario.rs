@@ -3,7 +3,7 @@
 use lb_common::tables::bench::{FRESH, IN_TURN, SHUFFLED};
 
 use super::template::{OTHER4, OTHER6, Packet, Segment, VIP4, VIP6};
-use crate::balancer::Mode;
+use crate::balancer::{Mode, Setting};
 
 /// A kind of traffic.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,7 @@ const K64: u32 = 1 << 16;
 const M1: u32 = 1 << 20;
 
 /// All scenarios; those that leave other balancers' flow tables as they are come first.
-pub const SCENARIOS: [Scenario; 21] = [
+pub const SCENARIOS: [Scenario; 30] = [
     Scenario {
         name: "v4-pass",
         what: "IPv4 TCP to an address that is no VIP",
@@ -175,6 +175,62 @@ pub const SCENARIOS: [Scenario; 21] = [
         what: "IPv6 TCP SYN, a new flow each packet, as fast as it goes",
         v6: true,
         new_flows: true,
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-one-gue",
+        what: "IPv4 TCP, one established flow, mode gue",
+        mode: Mode::With(Setting::Gue),
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-one-l2",
+        what: "IPv4 TCP, one established flow, mode l2",
+        mode: Mode::With(Setting::L2),
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-one-katran",
+        what: "IPv4 TCP, one established flow, ring and hash of Katran",
+        mode: Mode::With(Setting::Katran),
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v6-one-katran",
+        what: "IPv6 TCP, one established flow, ring and hash of Katran",
+        v6: true,
+        mode: Mode::With(Setting::Katran),
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-one-source",
+        what: "IPv4 TCP, one established flow, hash of the source",
+        mode: Mode::With(Setting::SourceHash),
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-one-limits",
+        what: "IPv4 TCP, one established flow, limits of the connections that begin",
+        mode: Mode::With(Setting::FlowLimits),
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-one-ids",
+        what: "IPv4 TCP, one established flow that names no real, where it could",
+        mode: Mode::With(Setting::ServerIds),
+        ..ESTABLISHED
+    },
+    Scenario {
+        name: "v4-one-rules",
+        what: "IPv4 TCP, one established flow, a million rules about other clients",
+        mode: Mode::With(Setting::SourceRules),
+        ..ESTABLISHED
+    },
+    // The last one: its VIPs stay.
+    Scenario {
+        name: "v4-one-vips",
+        what: "IPv4 TCP, one established flow, 4,000 other VIPs",
+        mode: Mode::With(Setting::ManyVips),
         ..ESTABLISHED
     },
 ];

@@ -8,7 +8,7 @@ use lb_common::tables::{
         ServiceCounters,
     },
     flow::Bucket,
-    fragment::{FirstFragment, FragmentKey},
+    fragment::FragmentBucket,
     meta::{self, LAYOUT_VERSION, Meta},
     names,
     nat::{NatEntry, NatKey, NatSettings},
@@ -177,12 +177,7 @@ impl Layout {
                 value: 4,
                 flags: NO_PREALLOC,
             },
-            (names::FRAGMENTS, _) => Form {
-                kind: MapType::LruHash,
-                key: size_of::<FragmentKey>() as u32,
-                value: size_of::<FirstFragment>() as u32,
-                flags: 0,
-            },
+            (names::FRAGMENTS, _) => array(size_of::<FragmentBucket>(), 0),
             (names::QUIC_LB, _) => Form {
                 kind: MapType::Hash,
                 key: 4,

@@ -7,7 +7,7 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use lb_common::limits::{
-    MAX_FRAGMENTS, MAX_INTERFACES, MAX_PORT_SETS, MAX_SOURCE_RULES, MAX_WIDE_KEYS, REASON_SLOTS,
+    FRAGMENT_BUCKETS, MAX_INTERFACES, MAX_PORT_SETS, MAX_SOURCE_RULES, MAX_WIDE_KEYS, REASON_SLOTS,
     SAMPLES, SLOTS_PER_CHUNK,
 };
 use lb_common::tables::{constants, meta::Meta, names};
@@ -59,7 +59,7 @@ pub(crate) fn tables(sizes: &TableSizes) -> [(&'static str, u32); 31] {
         (names::QUIC_LB, sizes.quic_lb()),
         (names::SERVER_ID_COUNTERS, sizes.services),
         (names::SOURCE_RULES, MAX_SOURCE_RULES),
-        (names::FRAGMENTS, MAX_FRAGMENTS),
+        (names::FRAGMENTS, FRAGMENT_BUCKETS),
         (names::TRACE, 1),
     ]
 }

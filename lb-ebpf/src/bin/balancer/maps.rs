@@ -24,8 +24,8 @@ use lb_common::{
     headers::udp,
     icmp_answer,
     limits::{
-        DECAPSULATED_SLOT, MAX_FRAGMENTS, MAX_QUIC_LB, MAX_REALS, MAX_SOURCE_RULES, MAX_WIDE_KEYS,
-        REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT,
+        DECAPSULATED_SLOT, FRAGMENT_BUCKETS, MAX_QUIC_LB, MAX_REALS, MAX_SOURCE_RULES,
+        MAX_WIDE_KEYS, REASON_SLOTS, SLOTS_PER_CHUNK, TICK_SHIFT,
     },
     lookup::{FlowEvent, Step, Tables},
     nat::{self, Inserted, Task, Translated},
@@ -44,7 +44,7 @@ use lb_common::{
             FlowEvictions, FlowTableCounters, LookupCounters, RealCounters, ServerIdCounters,
             ServiceCounters,
         },
-        fragment::{FirstFragment, FragmentKey},
+        fragment::FragmentBucket,
         meta::Meta,
         nat::{NatDraft, NatEntry, NatKey, NatSettings},
         next_hop::NextHop,
@@ -128,8 +128,7 @@ static NAT_DRAFT: PerCpuArray<NatDraft> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 static NAT_SETTINGS: Array<NatSettings> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-static FRAGMENTS: LruHashMap<FragmentKey, FirstFragment> =
-    LruHashMap::with_max_entries(MAX_FRAGMENTS, 0);
+static FRAGMENTS: Array<FragmentBucket> = Array::with_max_entries(FRAGMENT_BUCKETS, 0);
 /// Without allocation in advance, as all hash maps that only the agent changes: an unused one is its buckets, 512 KiB.
 #[map]
 static SERVER_IDS: HashMap<ServerIdKey, u32> =
@@ -400,7 +399,7 @@ extern "C" fn find_named(context: *mut xdp_md, transport: u64, service: u64) -> 
 
 /// [`fragments::find`], as a number.
 ///
-/// A global function for the same reason as [`find_room`], and because of the key's room on the stack.
+/// A global function for the same reason as [`find_room`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn find_fragment(context: *mut xdp_md) -> u64 {
@@ -662,15 +661,8 @@ impl<O: Observer> Tables for MapTables<O> {
     }
 
     #[inline(always)]
-    fn fragment(&self, key: &FragmentKey) -> Option<FirstFragment> {
-        // SAFETY: a value that is replaced meanwhile is that of another packet with the same key.
-        unsafe { FRAGMENTS.get(key) }.copied()
-    }
-
-    #[inline(always)]
-    fn remember_fragment(&self, key: &FragmentKey, first: &FirstFragment) {
-        // Fails if another CPU changes the same place just now; then the fragments behind it are lost as on any way.
-        let _ = FRAGMENTS.insert(key, first, 0);
+    fn fragments(&self, bucket: u32) -> Option<&FragmentBucket> {
+        FRAGMENTS.get(bucket)
     }
 
     #[inline(always)]
