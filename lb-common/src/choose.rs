@@ -13,7 +13,7 @@ use crate::{
     server_ids::Named,
     tables::{
         flow::{CLOSING, HALF_OPEN, OPENING, PROVISIONAL},
-        real::{RESET, Real},
+        real::Real,
         ring::{Previous, Slot, previous_of, previous_real_of, real_of},
         service::{ID_MASK, RESET_EMPTY, SOURCE_RULES, Service, TRACK_ALL},
         source_rule::Rule,
@@ -141,7 +141,7 @@ fn appointed<A: Addresses, F: Frame, T: Tables>(
         let mut real = tables.find_named(frame, named);
         if packet.transport.flags & FRAGMENT != 0 {
             let named = tables.named_of_fragment(frame, real);
-            real = of_rule(tables, index, Rule::Real(named).number());
+            real = flow_table::alive_real(tables, named, index);
         }
         if real != 0 {
             tables.note(Step::Real(real, ChosenBy::ServerId));
@@ -165,11 +165,7 @@ fn appointed<A: Addresses, F: Frame, T: Tables>(
 /// The real that a rule about a source names, if it is the service's and alive; else 0.
 #[inline(always)]
 pub(crate) fn of_rule<T: Tables>(tables: &T, service: u32, rule: u32) -> u16 {
-    let real = Rule::real_of(rule);
-    let is_usable = tables
-        .real(real)
-        .is_some_and(|state| flow_table::usable(state, service) && state.flags & RESET == 0);
-    if is_usable { real } else { 0 }
+    flow_table::alive_real(tables, Rule::real_of(rule), service)
 }
 
 /// The choice where the slot's real is the flow's for certain.

@@ -62,13 +62,7 @@ pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<
     } = packet.transport;
     if protocol == I::ICMP {
         let error = flags & ICMP_ERROR != 0;
-        let vip = match I::find(tables, &packet.addresses, 0, I::ICMP) {
-            None if tables.config_flags() & I::WIDE != 0 => {
-                wide_vips::find::<I, T>(tables, &packet.addresses, 0, I::ICMP)
-            }
-            found => found,
-        };
-        return match vip {
+        return match of_address::<I, T>(tables, &packet.addresses) {
             Some(_) if error => Class::IcmpError,
             Some(_) => Class::EchoRequest { offset },
             None if error && translates(tables) => Class::PerhapsAnswerError,
@@ -82,6 +76,17 @@ pub fn classify<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Class<
             fragment: Found::of_fragment(&packet.transport),
         },
         None => Class::Other(rare(Reason::NotVip)),
+    }
+}
+
+/// The service that a VIP's address has whatever the port is: that of echo requests. `None`: the destination is no VIP's.
+#[inline(always)]
+pub(crate) fn of_address<I: Ip, T: Tables>(tables: &T, addresses: &I::Addresses) -> Option<u32> {
+    match I::find(tables, addresses, 0, I::ICMP) {
+        None if tables.config_flags() & I::WIDE != 0 => {
+            wide_vips::find::<I, T>(tables, addresses, 0, I::ICMP)
+        }
+        found => found,
     }
 }
 

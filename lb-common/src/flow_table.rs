@@ -66,6 +66,15 @@ pub const fn usable(real: &Real, service: u32) -> bool {
     real.flags & MODE_MASK != 0 && real.flags & DOWN == 0 && real.service == service
 }
 
+/// The real that something else than its flow or the ring gives a packet of a service, if it is the service's and alive; else 0.
+#[inline(always)]
+pub(crate) fn alive_real<T: Tables>(tables: &T, real: u16, service: u32) -> u16 {
+    let is_usable = tables
+        .real(real)
+        .is_some_and(|state| usable(state, service) && state.flags & RESET == 0);
+    if is_usable { real } else { 0 }
+}
+
 /// Whether a packet of a running flow of this real is answered with a reset. A reset itself goes to the real,
 /// which may still be able to receive it.
 #[must_use]

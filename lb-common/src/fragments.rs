@@ -10,7 +10,7 @@
 //! more: whole packets pay for nothing, and the verifier looks at it once.
 
 use crate::{
-    classify::Class,
+    classify::{Class, of_address, translates},
     codegen::{apart, rare},
     frame::{Fields as _, Frame},
     hash::{Addresses as _, Addresses4, Addresses6},
@@ -25,11 +25,7 @@ use crate::{
         self, ELSEWHERE, FRAGMENT, MAX_EXTENDED, NO_FLAGS, OFFSETS, Packet, Transport, is_extension,
     },
     reason::Reason,
-    tables::{
-        config::NAT,
-        fragment::{FirstFragment, FragmentBucket, FragmentEntry},
-    },
-    wide_vips,
+    tables::fragment::{FirstFragment, FragmentBucket, FragmentEntry},
 };
 
 /// What became of a fragment, as one number, because a function of a kernel program returns one register: one of the two
@@ -180,7 +176,7 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
         };
         // Which service a packet is for, if any, is looked up with its ports: the host may have others at a VIP's address. And
         // a real's answer is known when it is translated back.
-        if tables.config_flags() & NAT == 0 && !is_vip::<I, T>(tables, &piece.addresses) {
+        if !translates(tables) && of_address::<I, T>(tables, &piece.addresses).is_none() {
             return Found::NOT_SERVED;
         }
         let first = FirstFragment::new(transport.ports, transport.protocol, now);
@@ -214,7 +210,7 @@ fn find_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T) -> Found {
         });
     }
     let may_be_served = matches!(piece.protocol, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_SCTP);
-    if may_be_served && is_vip::<I, T>(tables, &piece.addresses) {
+    if may_be_served && of_address::<I, T>(tables, &piece.addresses).is_some() {
         Found::LOST
     } else {
         Found::NOT_SERVED
@@ -311,14 +307,6 @@ fn named_of<I: Ip, F: Frame, T: Tables>(frame: &mut F, tables: &T, named: u16) -
         tables.write_fragment(entry, tag, first.naming(named));
     }
     named
-}
-
-/// Whether a destination is a VIP's.
-#[inline(always)]
-fn is_vip<I: Ip, T: Tables>(tables: &T, addresses: &I::Addresses) -> bool {
-    I::find(tables, addresses, 0, I::ICMP).is_some()
-        || tables.config_flags() & I::WIDE != 0
-            && wide_vips::find::<I, T>(tables, addresses, 0, I::ICMP).is_some()
 }
 
 /// Addresses, length and TTL of an IPv4 packet. `None` if the frame is shorter than they say.

@@ -113,7 +113,7 @@ fn enter<F: Frame, const AT: usize>(frame: &mut F, family: Family) -> Result<Inn
             let window = frame
                 .window::<{ ipv4::LENGTH }>(AT)
                 .or_rare(Reason::BadTables)?;
-            // Identification, and of the flags "don't fragment" (fragments are not forwarded).
+            // Identification, and of the flags "don't fragment" (the outer packet of a fragment is whole).
             let kept = word(u16::MAX, ipv4::DONT_FRAGMENT);
             let inner = Inner {
                 class: window.u8_at::<{ ipv4::TOS }>(),

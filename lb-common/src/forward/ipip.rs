@@ -78,7 +78,7 @@ fn outer4<F: Frame>(
                 .window::<{ INNER_OFFSET_V4 + ipv4::LENGTH }>(0)
                 .or_rare(Reason::BadTables)?;
             tos = window.u8_at::<{ INNER_OFFSET_V4 + ipv4::TOS }>();
-            // Identification, and of the flags "don't fragment" (fragments are not forwarded).
+            // Identification, and of the flags "don't fragment" (the outer packet of a fragment is whole).
             let kept = word(u16::MAX, ipv4::DONT_FRAGMENT);
             identity = window.u32_at::<{ INNER_OFFSET_V4 + ipv4::IDENTIFICATION }>() & kept;
             protocol = IPPROTO_IPIP as u8;

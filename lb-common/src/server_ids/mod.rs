@@ -18,7 +18,6 @@ use crate::{
     lookup::Tables,
     parse::{OFFSETS, Transport},
     tables::{
-        real::RESET,
         server_id::ServerIdKey,
         service::{ID_QUIC_KATRAN, ID_QUIC_LB, ID_TCP_OPTION, ID_UDP_STABLE},
     },
@@ -89,12 +88,10 @@ pub fn find<F: Frame, T: Tables>(frame: &mut F, tables: &T, named: Named) -> u16
         service,
         pad: 0,
     };
-    let real = tables.server_id(&key).unwrap_or(0) as u16;
-    let is_usable = tables
-        .real(real)
-        .is_some_and(|state| flow_table::usable(state, service) && state.flags & RESET == 0);
-    tables.count_server_id(service, is_usable);
-    if is_usable { real } else { 0 }
+    let named = tables.server_id(&key).unwrap_or(0) as u16;
+    let real = flow_table::alive_real(tables, named, service);
+    tables.count_server_id(service, real != 0);
+    real
 }
 
 #[inline(always)]

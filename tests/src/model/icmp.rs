@@ -1,13 +1,13 @@
 //! ICMP errors: those about a VIP's flow, and those that the VIP sends itself. Written from RFC 792, 1191, 1812 and
 //! 4443.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 use lb_common::reason::Reason;
 
 use super::{
     checksum,
-    parse::{ETHERNET, Packet, Part, Payload},
+    parse::{self, ETHERNET, Packet, Part, Payload},
 };
 
 /// Bytes of the longest "fragmentation needed" (RFC 1812 section 4.3.2.3).
@@ -64,14 +64,8 @@ fn quoted4(packet: &[u8]) -> Option<Quoted<'_>> {
     if header[0] >> 4 != 4 || size < 20 || offset != 0 {
         return None;
     }
-    let address =
-        |at: usize| Ipv4Addr::new(header[at], header[at + 1], header[at + 2], header[at + 3]);
-    Some((
-        address(12).into(),
-        address(16).into(),
-        header[9],
-        packet.get(size..)?,
-    ))
+    let (source, destination) = parse::addresses4(header);
+    Some((source, destination, header[9], packet.get(size..)?))
 }
 
 fn quoted6(packet: &[u8]) -> Option<Quoted<'_>> {
@@ -79,11 +73,7 @@ fn quoted6(packet: &[u8]) -> Option<Quoted<'_>> {
     if header[0] >> 4 != 6 {
         return None;
     }
-    let address = |at: usize| {
-        let mut octets = [0; 16];
-        octets.copy_from_slice(&header[at..at + 16]);
-        IpAddr::from(Ipv6Addr::from(octets))
-    };
+    let (source, destination) = parse::addresses6(header);
     let (mut next, mut rest) = (header[6], &packet[40..]);
     for _ in 0..2 {
         let size = match next {
@@ -96,7 +86,7 @@ fn quoted6(packet: &[u8]) -> Option<Quoted<'_>> {
         next = rest[0];
         rest = rest.get(size..)?;
     }
-    Some((address(8), address(24), next, rest))
+    Some((source, destination, next, rest))
 }
 
 /// Why a packet may not be answered; `None` if it may.
